@@ -1,0 +1,1 @@
+"""The HTML report: from sections and attention to one page that opens offline."""

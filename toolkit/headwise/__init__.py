@@ -1,0 +1,110 @@
+"""headwise tells what every attention head of a model does: a number, its chance value, an interval, a picture.
+
+    with headwise.observe(model) as seen:
+        model(ids)
+    headwise.analyze(seen, tokens)      # a pandas frame: one row for each head and analyzer
+
+    run = headwise.open_run("runs/shuihu-passages-reader")
+    run.evidence()
+
+Names are imported when they are first used, so that `headwise --help` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headwise.attention import MultiHeadSelfAttention
+    from headwise.block import Block, HeadName
+    from headwise.contracts import (
+        Analyzer,
+        Corpus,
+        Engine,
+        Loader,
+        PairAnalyzer,
+        Picture,
+        ReadOptions,
+        Recipe,
+        Renderer,
+        ReportFormat,
+        RoleRules,
+        Section,
+        Tokenizer,
+    )
+    from headwise.document import Document
+    from headwise.errors import HeadwiseError
+    from headwise.hookspecs import hookimpl
+    from headwise.measure import analyze
+    from headwise.observe import Observation, observe
+    from headwise.run import Run, open_run
+    from headwise.settings import RecipeSettings
+    from headwise.tokens import Tokens
+    from headwise.training import TrainingMaterial, TrainingPlan
+    from headwise.vocabulary import Vocabulary
+
+_HOME = {
+    "MultiHeadSelfAttention": "attention",
+    **dict.fromkeys(["Block", "HeadName"], "block"),
+    **dict.fromkeys(
+        ["Analyzer", "Corpus", "Engine", "Loader", "PairAnalyzer", "Picture", "ReadOptions", "Recipe", "Renderer",
+         "ReportFormat", "RoleRules", "Section", "Tokenizer"],
+        "contracts",
+    ),
+    "Document": "document",
+    "HeadwiseError": "errors",
+    "hookimpl": "hookspecs",
+    "analyze": "measure",
+    **dict.fromkeys(["Observation", "observe"], "observe"),
+    **dict.fromkeys(["Run", "open_run"], "run"),
+    "RecipeSettings": "settings",
+    "Tokens": "tokens",
+    **dict.fromkeys(["TrainingMaterial", "TrainingPlan"], "training"),
+    "Vocabulary": "vocabulary",
+}  # fmt: skip
+
+__all__ = [
+    "Analyzer",
+    "Block",
+    "Corpus",
+    "Document",
+    "Engine",
+    "HeadName",
+    "HeadwiseError",
+    "Loader",
+    "MultiHeadSelfAttention",
+    "Observation",
+    "PairAnalyzer",
+    "Picture",
+    "ReadOptions",
+    "Recipe",
+    "RecipeSettings",
+    "Renderer",
+    "ReportFormat",
+    "RoleRules",
+    "Run",
+    "Section",
+    "Tokenizer",
+    "Tokens",
+    "TrainingMaterial",
+    "TrainingPlan",
+    "Vocabulary",
+    "analyze",
+    "hookimpl",
+    "observe",
+    "open_run",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  # any public name
+    if name not in _HOME:
+        message = f"module 'headwise' has no attribute '{name}'"
+        raise AttributeError(message)
+    value = getattr(import_module(f"headwise.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,57 @@
+"""What an analyzer sees: consecutive query rows of one window, all heads of all layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from headwise.tokens import Tokens
+
+
+class HeadName(NamedTuple):
+    """A head by its place: layer and head, both from 0 in code and tables (people are shown them from 1)."""
+
+    layer: int
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Query rows of one window with their attention. Read-only: other analyzers see the same tensors.
+
+    `keys` counts the first keys of the window: those beyond what any of these rows can see may be left out, so it can
+    differ from block to block. Every query is among the keys.
+    """
+
+    weights: torch.Tensor
+    """float32 (heads, queries, keys); a row sums to 1 over what it can see, and is 0 elsewhere."""
+    heads: tuple[HeadName, ...]
+    """Who each entry of the first axis is; the even head that gives chance, where there is one, is `EVEN`."""
+    queries: torch.Tensor
+    """int64 (queries,): the places of these rows among the keys, ascending."""
+    tokens: Tokens
+    """The keys: text, ids and classes, each (keys,)."""
+    visible: torch.Tensor
+    """bool (queries, keys): what the mask lets each query see."""
+
+    @property
+    def distances(self) -> torch.Tensor:
+        """int64 (queries, keys): how far back each key lies from the query; negative where it lies ahead."""
+        keys = torch.arange(self.visible.shape[1], device=self.queries.device)  # (keys,)
+        return self.queries[:, None] - keys[None, :]
+
+
+EVEN = HeadName(-1, -1)
+"""The name of the head that attends evenly to all that it can see."""
+
+
+def even_weights(visible: torch.Tensor) -> torch.Tensor:
+    """Return even attention over the visible keys, float32 (queries, keys): every analyzer's chance.
+
+    >>> even_weights(torch.tensor([[True, False], [True, True]])).tolist()
+    [[1.0, 0.0], [0.5, 0.5]]
+    """
+    seen = visible.float()  # (queries, keys)
+    return seen / seen.sum(-1, keepdim=True).clamp(min=1)

@@ -1,0 +1,212 @@
+"""What plugins hand to headwise: one frozen dataclass for each kind of thing that can be added.
+
+Nothing here imports torch, pandas or matplotlib at run time, so a plugin module can be listed without them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from matplotlib.figure import Figure
+
+    from headwise.block import Block
+    from headwise.document import Document
+    from headwise.run import Run
+    from headwise.settings import RecipeSettings
+    from headwise.training import TrainingMaterial, TrainingPlan
+    from headwise.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """A corpus that is known by name.
+
+    `documents` yields the documents in a fixed order and fetches them first where they are not at hand yet.
+    `fetch` downloads them (with progress); None for a corpus that needs no download.
+    """
+
+    name: str
+    summary: str
+    licence: str
+    source: str
+    size: int
+    """Bytes of text."""
+    documents: Callable[[], Iterator[Document]]
+    is_cached: Callable[[], bool] = lambda: True
+    fetch: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How people's own files become documents."""
+
+    split: Literal["file", "paragraph", "line"] = "file"
+    """What one document is, in a plain text file."""
+    column: str | None = None
+    """The column that holds the text, in a table; None: the one called `text`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loader:
+    """Reads people's own files of some kind into documents, lazily."""
+
+    name: str
+    summary: str
+    suffixes: tuple[str, ...]
+    """File name endings, lower case, with the dot."""
+    load: Callable[[Path, ReadOptions], Iterator[Document]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenizer:
+    """Cuts a text into tokens, given as spans of the text: token n is `text[start:end]`.
+
+    Spans come in order, do not overlap and are never empty; what lies between them (white space, say) is no token.
+    """
+
+    name: str
+    summary: str
+    spans: Callable[[str], Iterable[tuple[int, int]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A model and how it is trained.
+
+    `settings` is a pydantic model, a subclass of `headwise.settings.RecipeSettings`.
+    `build(settings, vocabulary)` returns the model: called with token ids, int64 (windows, tokens).
+    `plan(model, material, settings)` returns the `TrainingPlan` that headwise carries out.
+    With `pads_to_longest` every window is padded to the longest of the corpus before the model sees it;
+    without, only as far as its neighbours in a batch need it.
+    """
+
+    name: str
+    summary: str
+    settings: type[RecipeSettings]
+    build: Callable[[Any, Vocabulary], torch.nn.Module]
+    plan: Callable[[torch.nn.Module, TrainingMaterial, Any], TrainingPlan]
+    pads_to_longest: bool = False
+    generates: bool = False
+    """Whether the model's output is next-token logits, (windows, tokens, vocabulary)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analyzer:
+    """Gives one number for each query row of each head.
+
+    `run(block)` returns a float tensor (heads, queries). The number of a head depends on the rows of that head alone;
+    so headwise runs it on even attention too, and that is the chance value.
+    `rows(block)`, bool (queries,), says which rows the number speaks of (None: all): the first token has no
+    predecessor, for example. A measurement is the mean over those rows.
+    """
+
+    name: str
+    run: Callable[[Block], torch.Tensor]
+    unit: str
+    summary: str
+    """What it measures, in one line for a newcomer."""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    """The least and the greatest value that a row can have."""
+    rows: Callable[[Block], torch.Tensor] | None = None
+    formula: str = ""
+    source: str = ""
+    sentence: str = ""
+    """What a head does, to stand after 'Layer 1 head 2'; `{value}` and `{chance}` are filled in.
+
+    For instance: 'puts {value} of its attention on punctuation ({chance} by chance)'.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairAnalyzer:
+    """Gives one number for each pair of heads.
+
+    `run(block)` returns a float tensor (heads, heads), symmetric: the mean over the block's rows.
+    """
+
+    name: str
+    run: Callable[[Block], torch.Tensor]
+    unit: str
+    summary: str
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    formula: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleRules:
+    """A named set of rules that turns evidence into roles.
+
+    `assign(evidence)` takes the evidence frame (one row for each layer, head and analyzer, see
+    `headwise.tables.EVIDENCE`) and returns a list of roles, one for each row of the frame, '' where none is earned.
+    """
+
+    name: str
+    version: str
+    summary: str
+    assign: Callable[[pd.DataFrame], Sequence[str]]
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A matplotlib figure with the name of its file and a description for those who cannot see it."""
+
+    name: str
+    figure: Figure
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A section of the report: a title, a few sentences, pictures, a table."""
+
+    title: str
+    text: str
+    """Plain text; a blank line parts paragraphs. Never markup."""
+    pictures: tuple[Picture, ...] = ()
+    table: pd.DataFrame | None = None
+    failed: bool = False
+    """Set by headwise when it stands in for a plugin that failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renderer:
+    """Makes sections of the report from the tables of a run.
+
+    With `on_page=False` its pictures are only written by `headwise figures`.
+    """
+
+    name: str
+    summary: str
+    render: Callable[[Run], Iterable[Section]]
+    order: int = 100
+    """Sections stand in the order of these numbers, then of names."""
+    on_page: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFormat:
+    """Writes the report: `write(run, sections, path)`."""
+
+    name: str
+    suffix: str
+    summary: str
+    write: Callable[[Run, Sequence[Section], Path], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """Where work runs: `executor(workers)` returns a `concurrent.futures.Executor`."""
+
+    name: str
+    summary: str
+    executor: Callable[[int], Executor]

@@ -1,0 +1,79 @@
+"""Everything headwise says no with.
+
+    HeadwiseError
+    ├── UnknownNameError (LookupError)   a name that nothing is registered under
+    ├── SettingsError (ValueError)       settings that cannot be used
+    ├── CorpusError (ValueError)         texts that cannot be read or hold too little
+    ├── RunFolderError (ValueError)      a run folder that is missing, foreign, altered or of another time
+    ├── ObservationError (ValueError)    attention that was not seen or cannot be shown
+    └── PluginError (ValueError)         a plugin that broke its promise
+        └── DuplicateNameError           two plugins that offer the same name
+
+Each message is one sentence or two: what is wrong, where, and what to do about it. The command line prints
+it without a traceback and exits with 2; every other exception is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class HeadwiseError(Exception):
+    """The base of every error that headwise raises on purpose.
+
+    >>> try:
+    ...     raise CorpusError("the corpus 'poems' has no documents; add a .txt file to it")
+    ... except HeadwiseError as error:
+    ...     print(error)
+    the corpus 'poems' has no documents; add a .txt file to it
+    """
+
+
+class UnknownNameError(HeadwiseError, LookupError):
+    """A name that nothing is registered under, with the nearest one that is.
+
+    >>> print(UnknownNameError("recipe", "raeder", ["article", "reader"]))
+    there is no recipe 'raeder'; did you mean 'reader'? Known: article, reader
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"there is no {kind} '{name}'; {nearest(name, known)}")
+
+
+class SettingsError(HeadwiseError, ValueError):
+    """Settings that cannot be used."""
+
+
+class CorpusError(HeadwiseError, ValueError):
+    """Texts that cannot be read, or that hold too little to work with."""
+
+
+class RunFolderError(HeadwiseError, ValueError):
+    """A run folder that is missing, holds something else, was altered, or was written by another schema."""
+
+
+class ObservationError(HeadwiseError, ValueError):
+    """Attention that was not seen, or that does not fit the tokens it is shown with."""
+
+
+class PluginError(HeadwiseError, ValueError):
+    """A plugin that broke its promise: it raised, or returned something of the wrong kind, shape or value."""
+
+
+class DuplicateNameError(PluginError):
+    """Two plugins that offer the same name."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence about an unknown name: the nearest known one, then all of them.
+
+    >>> nearest("widht", ["width", "heads"])
+    "did you mean 'width'? Known: heads, width"
+    """
+    names = sorted(known)
+    if not names:
+        return "none are known"
+    close = get_close_matches(name, names, n=1)
+    guess = f"did you mean '{close[0]}'? " if close else ""
+    return f"{guess}Known: {', '.join(names)}"

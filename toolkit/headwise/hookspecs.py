@@ -1,0 +1,91 @@
+"""Everything that can be added to headwise, on one page.
+
+A plugin is a module named in the entry-point group `headwise.v1`:
+
+    [project.entry-points."headwise.v1"]
+    my-plugin = "my_package.my_module"
+
+Its hooks take no arguments and return an iterable of the objects that `headwise.contracts` describes. headwise's own
+analyzers, renderers, corpora and recipes come in by the same door. A complete plugin:
+
+>>> import headwise
+>>> def digit_focus(block):
+...     '''Share of each row's attention on digits. Returns (heads, queries), in 0..1.'''
+...     import torch
+...     digit = torch.tensor([text.isdigit() for text in block.tokens.texts])  # (keys,)
+...     return block.weights @ digit.float()
+>>> @headwise.hookimpl
+... def headwise_analyzers():
+...     yield headwise.Analyzer(name="digit-focus", run=digit_focus, unit="share", bounds=(0, 1),
+...                             summary="share of attention on digits")
+>>> [analyzer.name for analyzer in headwise_analyzers()]
+['digit-focus']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from headwise import contracts
+
+GROUP = "headwise.v1"
+"""The entry-point group. A change that breaks plugins gets a new number."""
+
+hookspec = pluggy.HookspecMarker("headwise")
+hookimpl = pluggy.HookimplMarker("headwise")
+
+
+@hookspec
+def headwise_corpora() -> Iterable[contracts.Corpus]:
+    """Corpora that are known by name."""
+
+
+@hookspec
+def headwise_loaders() -> Iterable[contracts.Loader]:
+    """Readers of people's own files, chosen by the ending of the file's name."""
+
+
+@hookspec
+def headwise_tokenizers() -> Iterable[contracts.Tokenizer]:
+    """Ways to cut a text into tokens."""
+
+
+@hookspec
+def headwise_recipes() -> Iterable[contracts.Recipe]:
+    """Models and how they are trained."""
+
+
+@hookspec
+def headwise_analyzers() -> Iterable[contracts.Analyzer | contracts.PairAnalyzer]:
+    """Numbers for each query row of a head, or for each pair of heads."""
+
+
+@hookspec
+def headwise_roles() -> Iterable[contracts.RoleRules]:
+    """Rule sets that turn evidence into roles."""
+
+
+@hookspec
+def headwise_renderers() -> Iterable[contracts.Renderer]:
+    """Sections of the report."""
+
+
+@hookspec
+def headwise_formats() -> Iterable[contracts.ReportFormat]:
+    """Kinds of report file; `html` is headwise's own."""
+
+
+@hookspec
+def headwise_engines() -> Iterable[contracts.Engine]:
+    """Executors that work is spread over."""
+
+
+@hookspec
+def headwise_commands() -> Iterable[click.Command]:
+    """Commands for `headwise COMMAND`."""

@@ -1,0 +1,212 @@
+"""A run as pandas frames: `headwise.open_run(path)`."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from headwise.block import HeadName
+from headwise.errors import RunFolderError, UnknownNameError
+from headwise.run_folder import RunFolder
+from headwise.tables import ATTENTION
+from headwise.tokens import PADDING_TEXT
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open a run folder; frames are read when they are asked for.
+
+    Raises RunFolderError for a folder that is missing, is no run, or was written by another schema.
+    """
+    return Run(RunFolder.open(path))
+
+
+class Run:
+    """Everything that one run made, as pandas frames. Layers and heads count from 0 in frames."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """run.json: settings, versions, corpus, the steps that are done, failures of plugins, sha256 of each file."""
+        return self.folder.manifest
+
+    @cached_property
+    def documents(self) -> list[str]:
+        """The names of the documents, in the order of the corpus."""
+        return self.tokens()["document"].drop_duplicates().tolist()
+
+    @cached_property
+    def heads(self) -> list[HeadName]:
+        """The (layer, head) of every head, in order."""
+        shape = self.manifest["steps"].get("train", {})
+        return [HeadName(layer, head) for layer in range(shape["layers"]) for head in range(shape["heads"])]
+
+    # -- whole tables ----------------------------------------------------------------------------------------------
+
+    def tokens(self) -> pd.DataFrame:
+        """One row for each token: document, window, position, token, id, start, end and its classes."""
+        return self._frame("tokens.parquet")
+
+    def training(self) -> pd.DataFrame:
+        """One row for each step: step, loss, held_out_loss, seconds."""
+        return self._frame("training.parquet")
+
+    def measurements(self) -> pd.DataFrame:
+        """One row for each document, layer, head and analyzer: rows, value, chance."""
+        return self._frame("measurements.parquet")
+
+    def stretches(self) -> pd.DataFrame:
+        """The measurements by contiguous stretches of each document's rows."""
+        return self._frame("stretches.parquet")
+
+    def pairs(self) -> pd.DataFrame:
+        """One row for each document, pair of heads and pair analyzer: rows, value."""
+        return self._frame("pairs.parquet")
+
+    def profiles(self) -> pd.DataFrame:
+        """One row for each layer, head and distance: the mean weight at that distance, and its chance."""
+        return self._frame("profiles.parquet")
+
+    def evidence(self) -> pd.DataFrame:
+        """One row for each layer, head and analyzer: value, chance, excess, low, high, p, q, role, method."""
+        return self._frame("evidence.parquet")
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        return self.folder.read_table(name).to_pandas()
+
+    # -- attention -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def kept(self) -> pd.DataFrame:
+        """The windows whose weights are kept in full: document, window, in order."""
+        kept = self.manifest["steps"].get("export", {}).get("kept", [])
+        return pd.DataFrame(kept, columns=["document", "window"]).astype({"document": "str", "window": "int64"})
+
+    def weights(
+        self, *, document: str | None = None, window: int | None = None, layer: int | None = None,
+        head: int | None = None,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Long form of a selection: document, window, layer, head, query, key, weight; one row for each weight."""
+        table = self._attention(document=document, window=window, layer=layer, head=head)
+        lists = table["weights"].combine_chunks()
+        row = pc.list_parent_indices(lists).to_numpy()
+        frame = table.drop_columns(["weights"]).to_pandas()
+        offsets = np.arange(len(row)) - np.repeat(
+            np.concatenate([[0], np.cumsum(pc.list_value_length(lists).to_numpy())[:-1]]),
+            pc.list_value_length(lists).to_numpy(),
+        )
+        long = frame.iloc[row].reset_index(drop=True)
+        long["key"] = long.pop("first_key") + offsets
+        long["weight"] = lists.flatten().to_numpy(zero_copy_only=False)
+        return long
+
+    def attention(self, document: str, layer: int, head: int, window: int = 0) -> pd.DataFrame:
+        """Queries by keys of one head on one window, labelled with the tokens; 0 where a query cannot see a key."""
+        matrix = self.matrix(document, layer, head, window)
+        texts = self.window_texts(document, window)
+        keys = [*texts, *[PADDING_TEXT] * (matrix.shape[1] - len(texts))]
+        return pd.DataFrame(
+            matrix,
+            index=pd.Index(texts[: len(matrix)], name="query"),
+            columns=pd.Index(keys, name="key"),
+        )
+
+    def matrix(self, document: str, layer: int, head: int, window: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The weights of one head on one window, float32 (queries, keys); 0 where a query cannot see a key."""
+        table = self._attention(document=document, window=window, layer=layer, head=head)
+        return _dense(table)
+
+    def matrices(
+        self, document: str, window: int = 0
+    ) -> Iterator[tuple[HeadName, np.ndarray[Any, np.dtype[np.float32]]]]:
+        """Every head's weights on one window, in order, each as `matrix` gives them."""
+        table = self._attention(document=document, window=window, layer=None, head=None)
+        for name in self.heads:
+            mask = pc.and_(pc.equal(table["layer"], name.layer), pc.equal(table["head"], name.head))
+            yield name, _dense(table.filter(mask))
+
+    def window_texts(self, document: str, window: int = 0) -> list[str]:
+        """The tokens of one window, as texts."""
+        frame = self.tokens()
+        chosen = frame[(frame["document"] == document) & (frame["window"] == window)]
+        return chosen["token"].tolist()
+
+    def _attention(
+        self, *, document: str | None, window: int | None, layer: int | None, head: int | None
+    ) -> pa.Table:
+        if document is not None and document not in self.documents:
+            raise UnknownNameError("document", document, self.documents)
+        wanted = {"document": document, "window": window, "layer": layer, "head": head}
+        conditions = [ds.field(name) == value for name, value in wanted.items() if value is not None]
+        files = self.folder.files_of("export")
+        try:
+            data = ds.dataset([str(path) for path in files], schema=ATTENTION, format="parquet")
+            table = data.to_table(filter=_all(conditions))
+        except (pa.ArrowInvalid, OSError) as error:
+            message = f"the attention of {self.path} is damaged or missing ({str(error).splitlines()[0]}); " \
+                      f"make it anew with `headwise export {self.path}`"  # fmt: skip
+            raise RunFolderError(message) from None
+        if table.num_rows == 0:
+            raise RunFolderError(self._not_kept(wanted))
+        return table
+
+    def _not_kept(self, wanted: dict[str, Any]) -> str:
+        asked = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None) or "anything"
+        return (
+            f"{self.path} keeps no attention for {asked}; it keeps {len(self.kept)} windows of {len(self.heads)} heads "
+            f"(see `.kept`, `.heads`); to keep every window run `headwise export {self.path} --keep all`"
+        )
+
+    # -- showing ---------------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        """Say what the run is, in one line."""
+        steps = ", ".join(self.manifest["steps"]) or "nothing yet"
+        return f"<headwise run {self.path}: {steps}>"
+
+    def _repr_html_(self) -> str:
+        """Show the run in a notebook: what it is, and what each head does."""
+        title = f"<p><strong>headwise run</strong> {html.escape(str(self.path))}</p>"
+        if "analyze" not in self.manifest["steps"]:
+            return title + f"<p>{html.escape(repr(self))}</p>"
+        evidence = self.evidence()
+        table = evidence.pivot(index=["layer", "head"], columns="analyzer", values="value").round(3)
+        return title + str(table.to_html())
+
+
+def _all(conditions: list[ds.Expression]) -> ds.Expression | None:
+    if not conditions:
+        return None
+    joined = conditions[0]
+    for condition in conditions[1:]:
+        joined = joined & condition
+    return joined
+
+
+def _dense(table: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
+    first = table["first_key"].to_numpy()
+    queries = table["query"].to_numpy()
+    lists = table["weights"].combine_chunks()
+    lengths = pc.list_value_length(lists).to_numpy()
+    matrix = np.zeros((int(queries.max()) + 1, int((first + lengths).max())), dtype=np.float32)
+    row = pc.list_parent_indices(lists).to_numpy()  # which row each weight belongs to
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    columns = first[row] + np.arange(len(row)) - starts[row]
+    matrix[queries[row], columns] = lists.flatten().to_numpy(zero_copy_only=False)
+    return matrix

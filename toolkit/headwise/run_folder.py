@@ -1,0 +1,216 @@
+"""The run folder on disk: files appear whole or not at all, and run.json records the sha256 of each."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headwise.errors import RunFolderError
+from headwise.tables import FILES, SCHEMA_VERSION
+
+MANIFEST = "run.json"
+WORK = ".work"
+"""Unfinished things live here: checkpoints and partial results. It is gone when they are finished."""
+
+
+class RunFolder:
+    """One folder with everything that one run made."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a run folder that exists."""
+        folder = Path(path)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            what = "does not exist" if not folder.exists() else f"is not a run folder (it has no {MANIFEST})"
+            message = f"{folder} {what}; make one with `headwise run --output {folder}`"
+            raise RunFolderError(message) from None
+        except NotADirectoryError:
+            message = f"{folder} is a file, not a run folder; name the folder that `headwise run` wrote"
+            raise RunFolderError(message) from None
+        except (OSError, ValueError) as error:
+            message = f"{folder / MANIFEST} cannot be read: {error}; the run must be made again"
+            raise RunFolderError(message) from None
+        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA_VERSION:
+            schema = manifest.get("schema", "none") if isinstance(manifest, dict) else "none"
+            message = (
+                f"{folder} was written with schema {schema}, this headwise reads schema {SCHEMA_VERSION}; "
+                "make the run again, or open it with the headwise that wrote it"
+            )
+            raise RunFolderError(message)
+        return cls(folder, manifest)
+
+    @classmethod
+    def begin(cls, path: str | os.PathLike[str], settings: Mapping[str, Any], versions: Mapping[str, str]) -> Self:
+        """Open the folder to start or continue a run with these settings; refuse one that holds anything else."""
+        folder = Path(path)
+        if (folder / MANIFEST).exists():
+            run = cls.open(folder)
+            run._refuse_other(settings)
+            return run
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            message = f"{folder} holds something else, so nothing is written there; name another folder with --output"
+            raise RunFolderError(message)
+        with _told_apart(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        manifest = {"schema": SCHEMA_VERSION, "settings": dict(settings), "versions": dict(versions), "steps": {},
+                    "failures": [], "files": {}}  # fmt: skip
+        run = cls(folder, manifest)
+        run.save()
+        return run
+
+    def _refuse_other(self, settings: Mapping[str, Any]) -> None:
+        mine = self.manifest["settings"]
+        other = sorted(key for key in {*mine, *settings} if mine.get(key) != settings.get(key))
+        if other:
+            key = other[0]
+            message = (
+                f"{self.path} holds a run with other settings ({key}: {mine.get(key)!r} there, "
+                f"{settings.get(key)!r} here); name another folder with --output, or remove that one"
+            )
+            raise RunFolderError(message)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    @property
+    def work(self) -> Path:
+        """The folder for unfinished things, made when first asked for."""
+        folder = self.path / WORK
+        with _told_apart(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def clear_work(self) -> None:
+        """Remove what was unfinished."""
+        shutil.rmtree(self.path / WORK, ignore_errors=True)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Give a temporary path; when the block ends without an exception the file gets its name, whole."""
+        final = self.path / name
+        temporary = final.with_name(f".{final.name}.part")
+        with _told_apart(final):
+            try:
+                final.parent.mkdir(parents=True, exist_ok=True)
+                yield temporary
+                os.replace(temporary, final)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write one of the tables of `headwise.tables.FILES`."""
+        with self.writing(name) as path:
+            pq.write_table(table.cast(FILES[name]), path, compression="zstd")
+
+    def save(self) -> None:
+        """Write run.json, always the last thing that is written."""
+        with self.writing(MANIFEST) as path:
+            path.write_text(json.dumps(self.manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+    def finish(self, step: str, files: Iterable[str], **details: Any) -> None:
+        """Record a step as done, with the sha256 of the files that it wrote; what it wrote before is forgotten."""
+        recorded = {name: entry for name, entry in self.manifest["files"].items() if entry["step"] != step}
+        for name in sorted(files):
+            path = self.path / name
+            recorded[name] = {"step": step, "bytes": path.stat().st_size, "sha256": sha256(path)}
+        self.manifest["files"] = dict(sorted(recorded.items()))
+        self.manifest["steps"][step] = details
+        self.save()
+
+    def forget(self, *steps: str) -> None:
+        """Take these steps as not done; their files stay until they are written anew."""
+        for step in steps:
+            self.manifest["steps"].pop(step, None)
+        self.manifest["files"] = {
+            name: entry for name, entry in self.manifest["files"].items() if entry["step"] not in steps
+        }
+        self.save()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def done(self, step: str, **details: Any) -> bool:
+        """Tell whether a step is done with these details, and its files are still there."""
+        known = self.manifest["steps"].get(step)
+        if known is None or any(known.get(key) != value for key, value in details.items()):
+            return False
+        return all(
+            (self.path / name).is_file() and (self.path / name).stat().st_size == entry["bytes"]
+            for name, entry in self.manifest["files"].items()
+            if entry["step"] == step
+        )
+
+    def files_of(self, step: str) -> list[Path]:
+        """The files that a step wrote, in the order of names."""
+        return [self.path / name for name, entry in self.manifest["files"].items() if entry["step"] == step]
+
+    def read_table(self, name: str) -> pa.Table:
+        """Read one of the tables of `headwise.tables.FILES`, checked against its schema."""
+        return read_parquet(self.path / name, FILES[name])
+
+    def problems(self) -> list[str]:
+        """Compare every file with its recorded sha256; a sentence for each that is missing or altered."""
+        told = []
+        for name, entry in self.manifest["files"].items():
+            path = self.path / name
+            if not path.is_file():
+                told.append(f"{name} is missing")
+            elif path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
+                told.append(f"{name} was altered after the run wrote it")
+        return told
+
+
+def read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read a Parquet file that must have this schema; say clearly what is wrong with one that cannot be used."""
+    again = "run the same command again to make it anew"
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        message = f"{path} is missing; {again}"
+        raise RunFolderError(message) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        message = f"{path} is damaged or cut short ({str(error).splitlines()[0]}); remove it and {again}"
+        raise RunFolderError(message) from None
+    if table.schema.remove_metadata() != schema.remove_metadata():
+        missing = sorted(set(schema.names) ^ set(table.schema.names)) or ["column types"]
+        message = f"{path} does not have the columns of this schema ({', '.join(missing)}); remove it and {again}"
+        raise RunFolderError(message)
+    return table
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _told_apart(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        what = {
+            errno.ENOSPC: "the disk is full; free some space and run the same command again to continue",
+            errno.EDQUOT: "the disk quota is used up; free some space and run the same command again to continue",
+            errno.EACCES: "it may not be written; choose a folder of your own with --output",
+            errno.EROFS: "the file system is read-only; choose another folder with --output",
+        }.get(error.errno or 0, f"{error.strerror or error}")
+        message = f"{path} cannot be written: {what}"
+        raise RunFolderError(message) from error

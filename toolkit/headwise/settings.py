@@ -1,0 +1,92 @@
+"""Settings: one validated model for everything a run depends on, from options or from a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headwise.errors import SettingsError, nearest
+
+S = TypeVar("S", bound=BaseModel)
+
+
+class RecipeSettings(BaseModel):
+    """What every recipe has; recipes add their own fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    context: int | None = Field(default=None, ge=1, description="tokens that the model reads at once")
+    vocabulary: int | None = Field(default=None, ge=1, description="most frequent tokens that the model knows")
+
+
+class RunSettings(BaseModel):
+    """Everything that a run depends on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corpus: str = Field(default="shuihu-passages", description="name of a corpus, or path of a file or a folder")
+    split: Literal["file", "paragraph", "line"] = Field(default="file", description="what one document is")
+    column: str | None = Field(default=None, description="column that holds the text, in a table")
+    tokenizer: str = Field(default="character", description="how the text is cut into tokens")
+    recipe: dict[str, Any] = Field(default_factory=lambda: {"name": "reader"}, description="recipe and its settings")
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="seed of everything random")
+    device: str = Field(default="auto", description="auto, cpu, cuda or mps")
+    keep: Literal["all", "sample", "none"] = Field(default="sample", description="windows kept in full")
+    resamples: int = Field(default=2000, ge=100, le=100_000, description="bootstrap resamples")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="confidence of the intervals")
+    rules: str = Field(default="headwise", description="rule set that gives the roles")
+    engine: str = Field(default="serial", description="where the analysis runs")
+    workers: int = Field(default=2, ge=1, le=1024, description="processes of the engine")
+
+    @property
+    def recipe_name(self) -> str:
+        """The name of the recipe."""
+        return str(self.recipe.get("name", "reader"))
+
+    @property
+    def recipe_options(self) -> dict[str, Any]:
+        """The settings of the recipe, without its name."""
+        return {key: value for key, value in self.recipe.items() if key != "name"}
+
+
+def validated(model: type[S], values: Mapping[str, Any], what: str) -> S:
+    """Return the values as settings; every error at once, unknown keys with the nearest name.
+
+    >>> validated(RunSettings, {"seeed": 1, "split": "page"}, "run")
+    Traceback (most recent call last):
+    headwise.errors.SettingsError: the run settings cannot be used:
+    - split: 'page' is not allowed; input should be 'file', 'paragraph' or 'line'
+    - seeed: there is no such setting; did you mean 'seed'? Known: ...
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [f"the {what} settings cannot be used:"]
+        lines += [f"- {_told(model, problem)}" for problem in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _told(model: type[BaseModel], problem: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in problem["loc"]) or "all together"
+    if problem["type"] == "extra_forbidden":
+        return f"{place}: there is no such setting; {nearest(str(problem['loc'][-1]), model.model_fields)}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = f"{given!r} is not allowed; " if isinstance(given, (str, int, float)) else ""
+    return f"{place}: {shown}{message[:1].lower()}{message[1:]}"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the settings in a TOML file, not validated yet."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        message = f"the settings file {path} cannot be read: {error.strerror}"
+        raise SettingsError(message) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"the settings file {path} is not valid TOML: {error}"
+        raise SettingsError(message) from None

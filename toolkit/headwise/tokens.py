@@ -1,0 +1,105 @@
+"""The tokens of a document or a window: text, id, place and classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from headwise.classes import CLASSES, classify
+from headwise.document import Document
+
+if TYPE_CHECKING:
+    from headwise.contracts import Tokenizer
+    from headwise.vocabulary import Vocabulary
+
+PADDING_TEXT = "␣"
+"""How a padding token is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Consecutive tokens with what is known of each; every tensor is (tokens,).
+
+    >>> tokens = Tokens.of("天子,")
+    >>> tokens.texts, tokens.punctuation.tolist()
+    (('天', '子', ','), [False, False, True])
+    >>> tokens[1:].texts
+    ('子', ',')
+    """
+
+    texts: tuple[str, ...]
+    ids: torch.Tensor
+    """int64, the id in the model's vocabulary; -1 where there is none."""
+    positions: torch.Tensor
+    """int64, the place among the document's tokens, from 0; -1 for padding."""
+    starts: torch.Tensor
+    """int64, where the token starts in the document's text, in characters."""
+    ends: torch.Tensor
+    """int64, where it ends, exclusive."""
+    punctuation: torch.Tensor
+    """bool: Unicode category P, full-width and ASCII alike."""
+    clause_end: torch.Tensor
+    """bool: a mark that ends a clause or a sentence."""
+    quotation: torch.Tensor
+    """bool: a quotation mark."""
+    sentence_start: torch.Tensor
+    """bool: the first word or character of a sentence, marks not counted."""
+    verse: torch.Tensor
+    """bool: lies in a stretch that the corpus marks as verse."""
+    special: torch.Tensor
+    """bool: put there by the tokenizer or the vocabulary, not from the text."""
+    padding: torch.Tensor
+    """bool: fills the window up; not from the text."""
+
+    @classmethod
+    def of(
+        cls, document: Document | str, tokenizer: Tokenizer | None = None, vocabulary: Vocabulary | None = None
+    ) -> Tokens:
+        """Cut a document into tokens and classify them; without a tokenizer every visible character is a token."""
+        document = Document("text", document) if isinstance(document, str) else document
+        text = document.text
+        spans = [
+            span for span in (tokenizer.spans(text) if tokenizer else ((i, i + 1) for i in range(len(text))))
+            if tokenizer or text[span[0]].strip()
+        ]  # fmt: skip
+        texts = tuple(text[start:end] for start, end in spans)
+        flat = torch.tensor(spans, dtype=torch.int64).reshape(-1, 2)  # (tokens, 2)
+        none = torch.full((len(texts),), -1)
+        return cls(
+            texts=texts,
+            ids=torch.tensor(vocabulary.encode(texts), dtype=torch.int64) if vocabulary else none,
+            positions=torch.arange(len(texts)),
+            starts=flat[:, 0],
+            ends=flat[:, 1],
+            special=torch.zeros(len(texts), dtype=torch.bool),
+            padding=torch.zeros(len(texts), dtype=torch.bool),
+            **{name: torch.from_numpy(flags) for name, flags in classify(document, spans).items()},
+        )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, part: slice) -> Tokens:
+        """Return a stretch of the tokens; tensors are views."""
+        return Tokens(*(getattr(self, field.name)[part] for field in fields(self)))
+
+    def padded(self, length: int, padding_id: int = -1) -> Tokens:
+        """Return the tokens followed by padding up to `length` tokens."""
+        extra = length - len(self)
+        if extra <= 0:
+            return self
+        values = {"ids": padding_id, "positions": -1, "starts": -1, "ends": -1, "special": True, "padding": True}
+        filled = {
+            field.name: torch.nn.functional.pad(
+                getattr(self, field.name), (0, extra), value=values.get(field.name, False)
+            )
+            for field in fields(self)
+            if field.name != "texts"
+        }
+        return replace(self, texts=self.texts + (PADDING_TEXT,) * extra, **filled)
+
+
+TOKEN_CLASSES = (*CLASSES, "special", "padding")
+"""The names of the boolean classes, as fields of `Tokens` and as columns of tokens.parquet."""
