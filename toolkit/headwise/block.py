@@ -11,10 +11,17 @@ from headwise.tokens import Tokens
 
 
 class HeadName(NamedTuple):
-    """A head by its place: layer and head, both from 0 in code and tables (people are shown them from 1)."""
+    """A head by its place: layer and head, both counted from 0 everywhere, as the field does.
+
+    >>> str(HeadName(0, 2))
+    'L0H2'
+    """
 
     layer: int
     head: int
+
+    def __str__(self) -> str:
+        return f"L{self.layer}H{self.head}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ class Analyzer:
     formula: str = ""
     source: str = ""
     sentence: str = ""
-    """What a head does, to stand after 'Layer 1 head 2'; `{value}` and `{chance}` are filled in.
+    """What a head does, to stand after its name; `{value}` and `{chance}` are filled in.
 
     For instance: 'puts {value} of its attention on punctuation ({chance} by chance)'.
     """

@@ -1,0 +1,1 @@
+"""The models of the recipes, apart from them so that recipes can be listed without torch."""

@@ -1,0 +1,1 @@
+"""Rule sets that turn evidence into roles."""
