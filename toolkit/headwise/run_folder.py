@@ -104,15 +104,8 @@ class RunFolder:
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Give a temporary path; when the block ends without an exception the file gets its name, whole."""
-        final = self.path / name
-        temporary = final.with_name(f".{final.name}.part")
-        with _told_apart(final):
-            try:
-                final.parent.mkdir(parents=True, exist_ok=True)
-                yield temporary
-                os.replace(temporary, final)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with writing(self.path / name) as temporary:
+            yield temporary
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write one of the tables of `headwise.tables.FILES`."""
@@ -174,6 +167,22 @@ class RunFolder:
             elif path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
                 told.append(f"{name} was altered after the run wrote it")
         return told
+
+
+@contextmanager
+def writing(final: Path) -> Iterator[Path]:
+    """Give a temporary path; when the block ends without an exception the file gets its name, whole.
+
+    What the file system refuses is told in one sentence, as RunFolderError.
+    """
+    temporary = final.with_name(f".{final.name}.part")
+    with _told_apart(final):
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, final)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
