@@ -42,6 +42,8 @@ class Block:
     """The keys: text, ids and classes, each (keys,)."""
     visible: torch.Tensor
     """bool (queries, keys): what the mask lets each query see."""
+    window: int = 0
+    """The number of the window, through everything that was observed."""
 
     @property
     def distances(self) -> torch.Tensor:

@@ -93,6 +93,9 @@ class Recipe:
     settings: type[RecipeSettings]
     build: Callable[[Any, Vocabulary], torch.nn.Module]
     plan: Callable[[torch.nn.Module, TrainingMaterial, Any], TrainingPlan]
+    default_context: int = 128
+    """Tokens that the model reads at once, where the settings do not say; fewer where no document is as long.
+    `settings.context` is filled in before `build` and `plan` are called."""
     pads_to_longest: bool = False
     generates: bool = False
     """Whether the model's output is next-token logits, (windows, tokens, vocabulary)."""

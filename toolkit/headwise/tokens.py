@@ -85,6 +85,13 @@ class Tokens:
         """Return a stretch of the tokens; tensors are views."""
         return Tokens(*(getattr(self, field.name)[part] for field in fields(self)))
 
+    def to(self, device: torch.device) -> Tokens:
+        """Return the tokens with their tensors on this device."""
+        if self.ids.device == device:
+            return self
+        moved = {field.name: getattr(self, field.name).to(device) for field in fields(self) if field.name != "texts"}
+        return replace(self, **moved)
+
     def padded(self, length: int, padding_id: int = -1) -> Tokens:
         """Return the tokens followed by padding up to `length` tokens."""
         extra = length - len(self)

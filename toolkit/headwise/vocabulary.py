@@ -40,7 +40,12 @@ class Vocabulary:
         """
         counts: Counter[str] = Counter()
         for document in documents:
-            counts.update(document)  # a Counter keeps the order of first appearance
+            counts.update(document)
+        return cls.from_counts(counts, limit=limit, unknown=unknown)
+
+    @classmethod
+    def from_counts(cls, counts: Counter[str], *, limit: int | None = None, unknown: bool | None = None) -> Self:
+        """Make the vocabulary of tokens that were counted in the order of their first appearance; see `build`."""
         kept = {token for token, _ in counts.most_common(limit)}
         tokens = tuple(token for token in counts if token in kept)
         return cls(tokens, len(tokens) < len(counts) if unknown is None else unknown)

@@ -1,0 +1,166 @@
+"""blocks -> export: writes the attention of the kept windows as Parquet.
+
+One row for each query row: document, window, layer, head, query, the first key that it sees, and the weights from
+there to the last key that it sees. One row group a document, a few documents a file, so that readers skip to what
+they want. Written part by part: a part that is there is whole, and is not computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from headwise import progress
+from headwise.block import Block
+from headwise.reading import read
+from headwise.run_folder import RunFolder
+from headwise.tables import ATTENTION, SCHEMA_VERSION
+from headwise.token_store import TokenStore
+
+if TYPE_CHECKING:
+    from headwise.model_store import LoadedModel
+
+Keep = Literal["all", "sample", "none"]
+
+SAMPLE_WINDOWS = 64
+"""Windows of a sample, at most."""
+SAMPLE_WEIGHTS = 2**28
+"""Weights of a sample, at most (1 GiB); one window is the least."""
+PART_WEIGHTS = 2**24
+"""Weights of a file, about; documents are never parted."""
+
+
+def chosen_windows(lengths: Mapping[str, int], context: int, keep: Keep, heads: int) -> list[tuple[str, int]]:
+    """Return the (document, window) pairs that are kept in full, in order: all, an even sample, or none.
+
+    >>> chosen_windows({"a": 300, "b": 100}, context=128, keep="all", heads=4)
+    [('a', 0), ('a', 1), ('a', 2), ('b', 0)]
+    """
+    every = [(name, window) for name, length in lengths.items() for window in range(-(-length // context))]
+    if keep == "none":
+        return []
+    most = min(SAMPLE_WINDOWS, max(1, SAMPLE_WEIGHTS // (heads * context**2)))
+    if keep == "all" or len(every) <= most:
+        return every
+    return [every[index] for index in np.linspace(0, len(every) - 1, most).round().astype(int)]
+
+
+def export_attention(
+    folder: RunFolder, loaded: LoadedModel, store: TokenStore, kept: Sequence[tuple[str, int]], pad_to: int | None
+) -> list[str]:
+    """Write attention/part-*.parquet for the kept windows and return the names of the files."""
+    schema = ATTENTION.with_metadata(_metadata(folder, kept))
+    shape = folder.manifest["steps"]["train"]
+    window_weights = shape["layers"] * shape["heads"] * (pad_to or loaded.settings.context or max(store.lengths)) ** 2
+    wanted: dict[str, list[int]] = {}
+    for document, window in kept:
+        wanted.setdefault(document, []).append(window)
+    names = []
+    with progress.task("Exporting attention", total=len(kept)) as task:
+        for number, part in enumerate(_parts(wanted, window_weights)):
+            name = f"attention/part-{number:05d}.parquet"
+            names.append(name)
+            if not _whole(folder.path / name, schema):
+                with folder.writing(name) as path:
+                    _write_part(path, schema, loaded, store, {key: wanted[key] for key in part}, pad_to)
+            task.advance(sum(len(wanted[key]) for key in part))
+    for stale in set((folder.path / "attention").glob("part-*.parquet")) - {folder.path / name for name in names}:
+        stale.unlink()
+    return names
+
+
+def _metadata(folder: RunFolder, kept: Sequence[tuple[str, int]]) -> dict[str, str]:
+    return {
+        "headwise.schema": str(SCHEMA_VERSION),
+        "headwise.model_sha256": folder.manifest["files"]["model.safetensors"]["sha256"],
+        "headwise.settings": json.dumps(folder.manifest["settings"], ensure_ascii=False, sort_keys=True),
+        "headwise.kept_sha256": hashlib.sha256(json.dumps(list(kept)).encode()).hexdigest(),
+        "headwise.tokens_sha256": folder.manifest["files"]["tokens.parquet"]["sha256"],
+    }
+
+
+def _parts(wanted: Mapping[str, Sequence[int]], window_weights: int) -> Iterator[list[str]]:
+    """Gather documents until their weights fill a file."""
+    part: list[str] = []
+    weights = 0
+    for document, windows in wanted.items():
+        part.append(document)
+        weights += len(windows) * window_weights
+        if weights >= PART_WEIGHTS:
+            yield part
+            part, weights = [], 0
+    if part:
+        yield part
+
+
+def _whole(path: Path, schema: pa.Schema) -> bool:
+    """Tell whether this part was finished before, by the same model with the same settings."""
+    if not path.exists():
+        return False
+    found = pq.read_schema(path).metadata or {}
+    return all(found.get(key) == value for key, value in schema.metadata.items())
+
+
+def _write_part(
+    path: Path,
+    schema: pa.Schema,
+    loaded: LoadedModel,
+    store: TokenStore,
+    wanted: Mapping[str, Sequence[int]],
+    pad_to: int | None,
+) -> None:
+    with pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=["document"],
+        use_byte_stream_split=["weights.list.element"],
+    ) as writer:
+        for document, windows in wanted.items():
+            tables = [
+                _table(document, batch.numbers[block.window], block)
+                for batch in read(loaded, store.tokens(document), pad_to=pad_to, wanted=windows)
+                for block in batch.seen.blocks(batch.tokens)
+            ]
+            joined = pa.concat_tables(tables).combine_chunks().replace_schema_metadata(schema.metadata)
+            writer.write_table(joined, row_group_size=joined.num_rows)
+
+
+def _table(document: str, window: int, block: Block) -> pa.Table:
+    """Return one block as rows of the attention table: for each head, its query rows in order."""
+    span = _seen_span(block.visible)  # (queries, keys)
+    lengths = span.sum(-1).numpy()  # (queries,)
+    heads, queries = block.weights.shape[:2]
+    flat = block.weights.cpu()[:, span].flatten().numpy()  # head by head, row by row
+    offsets = np.concatenate([[0], np.cumsum(np.tile(lengths, heads))]).astype(np.int32)
+    rows = heads * queries
+    columns: dict[str, Any] = {
+        "document": pa.repeat(document, rows),
+        "window": np.full(rows, window, dtype=np.int32),
+        "layer": np.repeat(np.array([name.layer for name in block.heads], dtype=np.int16), queries),
+        "head": np.repeat(np.array([name.head for name in block.heads], dtype=np.int16), queries),
+        "query": np.tile(block.queries.cpu().numpy().astype(np.int32), heads),
+        "first_key": np.tile(span.int().argmax(-1).numpy().astype(np.int32), heads),
+        "weights": pa.ListArray.from_arrays(
+            pa.array(offsets), pa.array(flat), type=ATTENTION.field("weights").type
+        ),
+    }  # fmt: skip
+    return pa.table([pa.array(columns[name]) for name in ATTENTION.names], schema=ATTENTION)
+
+
+def _seen_span(visible: torch.Tensor) -> torch.Tensor:
+    """Return, for each row, every key from the first to the last that it sees, bool (queries, keys)."""
+    seen = visible.cpu().int()  # (queries, keys)
+    after_first = seen.cummax(-1).values
+    before_last = seen.flip(-1).cummax(-1).values.flip(-1)
+    return (after_first & before_last).bool()
+
+
