@@ -122,9 +122,9 @@ class Analyzer:
     formula: str = ""
     source: str = ""
     sentence: str = ""
-    """What a head does, to stand after its name; `{value}` and `{chance}` are filled in.
+    """What a head does, to stand after its name; `{value}` is filled in, chance and interval are added.
 
-    For instance: 'puts {value} of its attention on punctuation ({chance} by chance)'.
+    For instance: 'puts {value} of its attention on punctuation'. Empty for a number that tells no pattern by itself.
     """
 
 

@@ -84,8 +84,8 @@ EVIDENCE = pa.schema(
         pa.field("value", pa.float64(), nullable=False),  # over all rows of the corpus
         pa.field("chance", pa.float64(), nullable=False),
         pa.field("excess", pa.float64(), nullable=False),  # value - chance
-        pa.field("low", pa.float64(), nullable=False),  # interval of the excess
-        pa.field("high", pa.float64(), nullable=False),
+        pa.field("low", pa.float64()),  # interval of the excess; null where too little could be resampled
+        pa.field("high", pa.float64()),
         pa.field("p", pa.float64(), nullable=False),  # two-sided, bootstrap
         pa.field("q", pa.float64(), nullable=False),  # Benjamini-Hochberg over heads and analyzers
         pa.field("role", pa.string(), nullable=False),  # '' where none is earned

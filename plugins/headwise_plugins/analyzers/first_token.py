@@ -1,0 +1,38 @@
+"""How much a head looks at the first token of the window.
+
+Trained models often send attention there that they have no better use for: the softmax must put it somewhere, and the
+first token is in view of every row. Such a head is called an attention sink. The first row sees nothing else, so
+its share is always 1, for the chance value too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from headwise import Analyzer, hookimpl
+
+if TYPE_CHECKING:
+    import torch
+
+    from headwise import Block
+
+
+def first_token(block: Block) -> torch.Tensor:
+    """Return the share of each row's attention on the first token; float32 (heads, queries), in 0..1."""
+    return block.weights[..., 0]  # (heads, queries)
+
+
+@hookimpl
+def headwise_analyzers() -> Iterable[Analyzer]:
+    """Offer `first-token`."""
+    yield Analyzer(
+        name="first-token",
+        run=first_token,
+        unit="share",
+        bounds=(0, 1),
+        summary="share of attention on the first token",
+        formula="mean over rows i of α(i, 0)",
+        source="Xiao et al. 2024, Efficient Streaming Language Models with Attention Sinks, section 3",
+        sentence="puts {value} of its attention on the first token",
+    )

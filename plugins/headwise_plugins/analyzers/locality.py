@@ -1,0 +1,67 @@
+"""How near a head looks: the share of its attention close by, and how far it looks on average.
+
+`locality` is the share of a row's attention on the query itself and on the keys up to two tokens away on either side;
+`locality(distance)` makes the same for another distance. `mean-distance` is the mean number of tokens between a query
+and the keys it looks at, each weighted by its attention. Both depend on how much a row can see, so read them beside
+their chance values: even attention looks farther in a longer window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING
+
+from headwise import Analyzer, hookimpl
+from headwise_plugins.analyzers.offsets import share_at
+
+if TYPE_CHECKING:
+    import torch
+
+    from headwise import Block
+
+DISTANCE = 2
+"""What counts as near, in tokens either side, unless told otherwise."""
+
+
+def locality(distance: int = DISTANCE) -> Analyzer:
+    """Return the analyzer of the share of attention within `distance` tokens either side, the query itself included.
+
+    >>> locality().name, locality(5).name
+    ('locality', 'locality-5')
+    """
+    return Analyzer(
+        name="locality" if distance == DISTANCE else f"locality-{distance}",
+        run=partial(share_at, offsets=tuple(range(-distance, distance + 1))),
+        unit="share",
+        bounds=(0, 1),
+        summary=f"share of attention within {distance} tokens of the query, itself included",
+        formula=f"mean over rows i of Σ α(i, j) over the keys j with |i - j| ≤ {distance}",
+        source="the local heads of Kovaleva et al. 2019, Revealing the Dark Secrets of BERT, section 4.1, as a share",
+        sentence=f"puts {{value}} of its attention within {distance} tokens of the query",
+    )
+
+
+def mean_distance(block: Block) -> torch.Tensor:
+    """Return the mean distance between query and key, weighted by attention; float32 (heads, queries), in tokens."""
+    import torch
+
+    distances = block.distances.abs().to(block.weights)  # (queries, keys)
+    return torch.einsum("hqk,qk->hq", block.weights, distances)
+
+
+@hookimpl
+def headwise_analyzers() -> Iterable[Analyzer]:
+    """Offer `locality` and `mean-distance`."""
+    yield locality()
+    yield Analyzer(
+        name="mean-distance",
+        run=mean_distance,
+        unit="tokens",
+        bounds=(0, inf),
+        summary="mean distance between the query and what it looks at",
+        formula="mean over rows i of Σ α(i, j) |i - j| over the keys j",
+        source="Vig and Belinkov 2019, Analyzing the Structure of Attention, equation 6; the first key not left out",
+        sentence="looks {value} tokens away on average",
+    )

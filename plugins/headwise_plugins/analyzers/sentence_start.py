@@ -1,0 +1,37 @@
+"""How much a head looks at the first token of a sentence, any sentence that the row can see.
+
+A sentence starts at its first word or character that is no mark: in a document, after a mark that ends a sentence, and
+in a new paragraph. The first token of a text usually is such a start, so read this number beside `first-token`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from headwise import Analyzer, hookimpl
+
+if TYPE_CHECKING:
+    import torch
+
+    from headwise import Block
+
+
+def sentence_start(block: Block) -> torch.Tensor:
+    """Return the share of each row's attention on the starts of sentences; float32 (heads, queries), in 0..1."""
+    return block.weights @ block.tokens.sentence_start.to(block.weights)  # (heads, queries, keys) @ (keys,)
+
+
+@hookimpl
+def headwise_analyzers() -> Iterable[Analyzer]:
+    """Offer `sentence-start`."""
+    yield Analyzer(
+        name="sentence-start",
+        run=sentence_start,
+        unit="share",
+        bounds=(0, 1),
+        summary="share of attention on the starts of sentences",
+        formula="mean over rows i of Σ α(i, j) over the keys j that start a sentence",
+        source="the class mass of Clark et al. 2019, What Does BERT Look At?, section 3.2, for sentence starts",
+        sentence="puts {value} of its attention on the starts of sentences",
+    )
