@@ -97,7 +97,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401  # any public name
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         message = f"module 'headwise' has no attribute '{name}'"
         raise AttributeError(message)

@@ -24,7 +24,7 @@ from headwise import progress
 from headwise import registry as plugins
 from headwise.contracts import Analyzer, PairAnalyzer
 from headwise.device import choose_device
-from headwise.evidence import MANY_DOCUMENTS
+from headwise.evidence import FEWEST_DOCUMENTS
 from headwise.measure import DocumentSums, Failure, Measuring, ProfileSums
 from headwise.measurement_tables import merged
 from headwise.model_store import LoadedModel, load_model
@@ -89,7 +89,7 @@ def measure_run(
     offered = registry.offered("analyzer")
     place = folder.work / f"measure-{_fingerprint(folder, offered)}"
     place.mkdir(exist_ok=True)
-    by_stretches = len(store.names) < MANY_DOCUMENTS
+    by_stretches = len(store.names) < FEWEST_DOCUMENTS
     chunks = [
         Chunk(str(folder.path), number, documents, by_stretches, pad_to, device, strict,
               str(place / f"part-{number:05d}.safetensors"), folder.manifest["files"]["model.safetensors"]["sha256"])

@@ -162,5 +162,3 @@ def _seen_span(visible: torch.Tensor) -> torch.Tensor:
     after_first = seen.cummax(-1).values
     before_last = seen.flip(-1).cummax(-1).values.flip(-1)
     return (after_first & before_last).bool()
-
-

@@ -40,7 +40,9 @@ class Failure:
     @property
     def sentence(self) -> str:
         """What failed, where it comes from and why."""
-        return f"the {self.what} '{self.name}' (plugin '{self.plugin}' of {self.distribution}) is left out: {self.message}"
+        return (
+            f"the {self.what} '{self.name}' (plugin '{self.plugin}' of {self.distribution}) is left out: {self.message}"
+        )
 
     @classmethod
     def of(cls, offered: Offered, message: str) -> Failure:
@@ -121,18 +123,14 @@ class Measuring:
         return any(failure.name == offered.name for failure in self.failures)
 
     def _row_values(self, offered: Offered, block: Block, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the values, float64 (heads, queries), 0 in rows that do not count, and the counting rows (queries,)."""
+        """Return float64 (heads, queries), 0 in rows that do not count, and float64 (queries,), 1 in those that do."""
         analyzer = offered.value
         nothing = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape[1], dtype=torch.float64)
         if not isinstance(analyzer, Analyzer):
             return nothing
         try:
             values = _checked(analyzer.run(block), shape, "(heads, queries)").double()
-            rows = None if analyzer.rows is None else analyzer.rows(block)
-            if rows is not None and (not isinstance(rows, torch.Tensor) or rows.dtype != torch.bool or
-                                     tuple(rows.shape) != shape[1:]):  # fmt: skip
-                message = "its `rows` must return a bool tensor (queries,)"
-                raise PluginError(message)
+            rows = None if analyzer.rows is None else _checked_rows(analyzer.rows(block), shape[1])
             values = values if rows is None else values.masked_fill(~rows, 0)
             _refuse_not_finite(values)
         except Exception as error:  # noqa: BLE001  # a stranger's analyzer may raise anything
@@ -177,6 +175,13 @@ def _checked(values: object, shape: tuple[int, ...], meaning: str) -> torch.Tens
         message = f"it returned the shape {tuple(values.shape)}; {meaning} is {shape} here"
         raise PluginError(message)
     return values
+
+
+def _checked_rows(rows: object, queries: int) -> torch.Tensor:
+    if not isinstance(rows, torch.Tensor) or rows.dtype != torch.bool or tuple(rows.shape) != (queries,):
+        message = "its `rows` must return a bool tensor (queries,)"
+        raise PluginError(message)
+    return rows
 
 
 def _refuse_not_finite(values: torch.Tensor) -> None:

@@ -58,8 +58,9 @@ class _Tables:
         self._rows = [one.name for one in offered if isinstance(one.value, Analyzer)]
         self._pairs = [one.name for one in offered if isinstance(one.value, PairAnalyzer)]
         self._failed = failed
-        self._parts: dict[str, list[pa.Table]] = {name: [] for name in
-                                                  ("measurements.parquet", "stretches.parquet", "pairs.parquet")}  # fmt: skip
+        self._parts: dict[str, list[pa.Table]] = {
+            f"{kind}.parquet": [] for kind in ("measurements", "stretches", "pairs")
+        }
         self._profile: torch.Tensor | None = None
         self._profile_rows = 0
 

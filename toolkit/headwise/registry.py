@@ -212,7 +212,7 @@ def _refuse_misspelt_hooks(plugin: object) -> None:
 
 def _checked_name(hook: str, types: tuple[type, ...], value: object) -> str:
     if not types:
-        import click  # noqa: PLC0415  # only commands need it
+        import click  # only commands need it
 
         types = (click.Command,)
     if not isinstance(value, types):

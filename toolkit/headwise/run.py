@@ -88,7 +88,8 @@ class Run:
         return self._frame("evidence.parquet")
 
     def _frame(self, name: str) -> pd.DataFrame:
-        return self.folder.read_table(name).to_pandas()
+        frame: pd.DataFrame = self.folder.read_table(name).to_pandas()
+        return frame
 
     # -- attention -------------------------------------------------------------------------------------------------
 
@@ -99,22 +100,18 @@ class Run:
         return pd.DataFrame(kept, columns=["document", "window"]).astype({"document": "str", "window": "int64"})
 
     def weights(
-        self, *, document: str | None = None, window: int | None = None, layer: int | None = None,
+        self,
+        *,
+        document: str | None = None,
+        window: int | None = None,
+        layer: int | None = None,
         head: int | None = None,
-    ) -> pd.DataFrame:  # fmt: skip
+    ) -> pd.DataFrame:
         """Long form of a selection: document, window, layer, head, query, key, weight; one row for each weight."""
         table = self._attention(document=document, window=window, layer=layer, head=head)
-        lists = table["weights"].combine_chunks()
-        row = pc.list_parent_indices(lists).to_numpy()
-        frame = table.drop_columns(["weights"]).to_pandas()
-        offsets = np.arange(len(row)) - np.repeat(
-            np.concatenate([[0], np.cumsum(pc.list_value_length(lists).to_numpy())[:-1]]),
-            pc.list_value_length(lists).to_numpy(),
-        )
-        long = frame.iloc[row].reset_index(drop=True)
-        long["key"] = long.pop("first_key") + offsets
-        long["weight"] = lists.flatten().to_numpy(zero_copy_only=False)
-        return long
+        row, key, weight = _unfolded(table)
+        long: pd.DataFrame = table.drop_columns(["weights", "first_key"]).to_pandas().iloc[row].reset_index(drop=True)
+        return long.assign(key=key, weight=weight)
 
     def attention(self, document: str, layer: int, head: int, window: int = 0) -> pd.DataFrame:
         """Queries by keys of one head on one window, labelled with the tokens; 0 where a query cannot see a key."""
@@ -147,9 +144,7 @@ class Run:
         chosen = frame[(frame["document"] == document) & (frame["window"] == window)]
         return chosen["token"].tolist()
 
-    def _attention(
-        self, *, document: str | None, window: int | None, layer: int | None, head: int | None
-    ) -> pa.Table:
+    def _attention(self, *, document: str | None, window: int | None, layer: int | None, head: int | None) -> pa.Table:
         if document is not None and document not in self.documents:
             raise UnknownNameError("document", document, self.documents)
         wanted = {"document": document, "window": window, "layer": layer, "head": head}
@@ -159,12 +154,16 @@ class Run:
             data = ds.dataset([str(path) for path in files], schema=ATTENTION, format="parquet")
             table = data.to_table(filter=_all(conditions))
         except (pa.ArrowInvalid, OSError) as error:
-            message = f"the attention of {self.path} is damaged or missing ({str(error).splitlines()[0]}); " \
-                      f"make it anew with `headwise export {self.path}`"  # fmt: skip
+            reason = str(error).splitlines()[0]
+            message = f"the attention of {self.path} is damaged or missing ({reason}); {self._again}"
             raise RunFolderError(message) from None
         if table.num_rows == 0:
             raise RunFolderError(self._not_kept(wanted))
         return table
+
+    @property
+    def _again(self) -> str:
+        return f"make it anew with `headwise export {self.path}`"
 
     def _not_kept(self, wanted: dict[str, Any]) -> str:
         asked = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None) or "anything"
@@ -186,7 +185,7 @@ class Run:
         if "analyze" not in self.manifest["steps"]:
             return title + f"<p>{html.escape(repr(self))}</p>"
         evidence = self.evidence()
-        table = evidence.pivot(index=["layer", "head"], columns="analyzer", values="value").round(3)
+        table = evidence.pivot_table(index=["layer", "head"], columns="analyzer", values="value").round(3)
         return title + str(table.to_html())
 
 
@@ -199,14 +198,19 @@ def _all(conditions: list[ds.Expression]) -> ds.Expression | None:
     return joined
 
 
-def _dense(table: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
-    first = table["first_key"].to_numpy()
-    queries = table["query"].to_numpy()
+def _unfolded(table: pa.Table) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return, for each weight of an attention table: the row it stands in, its key, and itself; each (weights,)."""
     lists = table["weights"].combine_chunks()
+    row = pc.list_parent_indices(lists).to_numpy()
     lengths = pc.list_value_length(lists).to_numpy()
-    matrix = np.zeros((int(queries.max()) + 1, int((first + lengths).max())), dtype=np.float32)
-    row = pc.list_parent_indices(lists).to_numpy()  # which row each weight belongs to
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    columns = first[row] + np.arange(len(row)) - starts[row]
-    matrix[queries[row], columns] = lists.flatten().to_numpy(zero_copy_only=False)
+    starts = np.cumsum(lengths) - lengths
+    key = table["first_key"].to_numpy()[row] + np.arange(len(row)) - starts[row]
+    return row, key, lists.flatten().to_numpy(zero_copy_only=False)
+
+
+def _dense(table: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
+    row, key, weight = _unfolded(table)
+    queries = table["query"].to_numpy()
+    matrix = np.zeros((int(queries.max()) + 1, int(key.max()) + 1), dtype=np.float32)
+    matrix[queries[row], key] = weight
     return matrix

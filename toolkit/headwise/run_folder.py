@@ -10,13 +10,16 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwise.errors import RunFolderError
 from headwise.tables import FILES, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MANIFEST = "run.json"
 WORK = ".work"
@@ -63,7 +66,7 @@ class RunFolder:
         folder = Path(path)
         if (folder / MANIFEST).exists():
             run = cls.open(folder)
-            run._refuse_other(settings)
+            run.refuse_other(settings)
             return run
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             message = f"{folder} holds something else, so nothing is written there; name another folder with --output"
@@ -76,7 +79,8 @@ class RunFolder:
         run.save()
         return run
 
-    def _refuse_other(self, settings: Mapping[str, Any]) -> None:
+    def refuse_other(self, settings: Mapping[str, Any]) -> None:
+        """Raise RunFolderError where the run in the folder was made with other settings."""
         mine = self.manifest["settings"]
         other = sorted(key for key in {*mine, *settings} if mine.get(key) != settings.get(key))
         if other:
@@ -111,6 +115,10 @@ class RunFolder:
         """Write one of the tables of `headwise.tables.FILES`."""
         with self.writing(name) as path:
             pq.write_table(table.cast(FILES[name]), path, compression="zstd")
+
+    def write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        """Write a pandas frame as one of the tables of `headwise.tables.FILES`."""
+        self.write_table(name, pa.Table.from_pandas(frame, schema=FILES[name], preserve_index=False))
 
     def save(self) -> None:
         """Write run.json, always the last thing that is written."""
@@ -180,7 +188,7 @@ def writing(final: Path) -> Iterator[Path]:
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            os.replace(temporary, final)
+            temporary.replace(final)
         finally:
             temporary.unlink(missing_ok=True)
 

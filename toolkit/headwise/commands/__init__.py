@@ -1,0 +1,1 @@
+"""The commands of headwise, one file each; each file's `command` is a plain click command."""

@@ -1,0 +1,42 @@
+"""The table of heads that a run ends with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from headwise.commands.terminal import note, show_json
+
+if TYPE_CHECKING:
+    from headwise.run_folder import RunFolder
+
+MOST_HEADS = 48
+"""Heads that the terminal shows; the page shows all."""
+
+
+def show_heads(folder: RunFolder, *, as_json: bool) -> None:
+    """Print what each head does, and where the report is."""
+    from headwise.run import Run
+    from headwise.summary import summarize
+
+    heads = summarize(Run(folder))
+    report = next((str(path) for path in folder.files_of("report")), None)
+    if as_json:
+        told = [{"layer": head.name.layer, "head": head.name.head, "role": head.role, "sentence": head.sentence}
+                for head in heads]  # fmt: skip
+        show_json({"run": str(folder.path), "report": report, "heads": told})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("head", "role", "what it does")
+    for head in heads[:MOST_HEADS]:
+        table.add_row(str(head.name), head.role, head.sentence)
+    Console(highlight=False).print(table)
+    if len(heads) > MOST_HEADS:
+        note(f"{len(heads) - MOST_HEADS} more heads are in the report.")
+    for failure in folder.manifest["failures"]:
+        note(f"Left out: {failure['what']} '{failure['name']}' of {failure['distribution']}: {failure['message']}")
+    if report:
+        click.echo(f"Report: {report}")

@@ -1,0 +1,31 @@
+"""headwise report: the page of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from headwise.commands.terminal import json_option, quiet_option, show_json, strict_option
+
+
+@click.command("report", short_help="Write the report of a run.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--format", "report_format", default="html", show_default=True, help="Kind of report file.")
+@quiet_option
+@json_option
+@strict_option
+def command(run: Path, report_format: str, as_json: bool, strict: bool) -> None:
+    r"""Write the report of RUN anew: one HTML file that opens offline.
+
+    \b
+    Example:
+      headwise report runs/shuihu-passages-reader
+    """
+    from headwise.pipeline import Pipeline
+
+    path = Pipeline.resume(run, strict=strict).report(report_format)
+    if as_json:
+        show_json({"run": str(run), "report": str(path), "bytes": path.stat().st_size})
+    else:
+        click.echo(f"Report: {path}")

@@ -1,0 +1,43 @@
+"""headwise run: everything in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headwise.commands.head_table import show_heads
+from headwise.commands.settings_options import default_output, settings_of, settings_options
+from headwise.commands.terminal import json_option, quiet_option, strict_option
+
+
+@click.command("run", short_help="Do everything: train, export, analyze, report.")
+@settings_options
+@click.option("--engine", default="serial", show_default=True, help="Where the analysis runs.")
+@click.option("--workers", type=click.IntRange(1, 1024), default=2, show_default=True, help="Processes of the engine.")
+@quiet_option
+@json_option
+@strict_option
+def command(
+    output: Path | None, config: Path | None, engine: str, workers: int, as_json: bool, strict: bool, **given: Any
+) -> None:
+    r"""Train a model on CORPUS, measure what each of its heads does, and write one HTML page.
+
+    CORPUS is a name that `headwise corpora` lists, or a file or folder of yours (.txt, .jsonl, .csv, .parquet); without
+    it the three passages of 水滸傳 are taken. The same command continues a run that was cut.
+
+    \b
+    Examples:
+      headwise run
+      headwise run shuihu --steps 1500
+      headwise run poems.txt --split paragraph --recipe article --output runs/poems
+    """
+    from headwise.pipeline import Pipeline
+
+    settings = settings_of(config, given)
+    pipeline = Pipeline.begin(
+        settings, output or default_output(settings), engine=engine, workers=workers, strict=strict
+    )
+    pipeline.run()
+    show_heads(pipeline.folder, as_json=as_json)

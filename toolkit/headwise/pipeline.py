@@ -1,0 +1,240 @@
+"""The run, step by step: tokens, train, export, analyze, report. Each step can be run alone on a run folder.
+
+A step that is done is not done again; one that was cut continues. What it wrote is recorded in run.json last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from headwise import analysis, evidence, export, tokenization
+from headwise.contracts import ReadOptions, Recipe
+from headwise.corpus import open_corpus
+from headwise.device import choose_device, deterministic
+from headwise.measure import Failure
+from headwise.model_store import load_model, save_model
+from headwise.observe import observe
+from headwise.registry import Registry, installed
+from headwise.rendering import render
+from headwise.run import Run
+from headwise.run_folder import RunFolder
+from headwise.settings import RecipeSettings, RunSettings, validated
+from headwise.token_store import TokenStore
+from headwise.training import TrainingMaterial, train
+from headwise.versions import versions
+from headwise.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The steps of one run, on one folder."""
+
+    folder: RunFolder
+    registry: Registry
+    settings: RunSettings
+    strict: bool = False
+    engine: str = "serial"
+    workers: int = 2
+    recipe: Recipe = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", self.registry.recipe(self.settings.recipe_name))
+
+    @classmethod
+    def begin(cls, settings: RunSettings, output: Path, *, registry: Registry | None = None, **how: Any) -> Self:
+        """Start a run, or continue the one that the folder holds; everything that can be refused is refused first.
+
+        Raises:
+            SettingsError, UnknownNameError, CorpusError, RunFolderError: what cannot be used, and what to do.
+        """
+        registry = registry or installed()
+        recipe = registry.recipe(settings.recipe_name)
+        validated(recipe.settings, settings.recipe_options, f"recipe '{recipe.name}'")
+        registry.tokenizer(settings.tokenizer)
+        registry.role_rules(settings.rules)
+        choose_device(settings.device)
+        open_corpus(settings.corpus, ReadOptions(settings.split, settings.column), registry)
+        folder = RunFolder.begin(output, settings.model_dump(mode="json"), versions())
+        return cls(folder, registry, settings, **how)
+
+    @classmethod
+    def resume(cls, path: Path, *, registry: Registry | None = None, **how: Any) -> Self:
+        """Take up the run in a folder, to do some step of it (again)."""
+        folder = RunFolder.open(path)
+        settings = validated(RunSettings, folder.manifest["settings"], "run")
+        return cls(folder, registry or installed(), settings, **how)
+
+    def run(self, report_format: str = "html") -> None:
+        """Do every step that is not done yet."""
+        analyzers = self.analyzers
+        if not self.folder.done("tokens"):
+            self.tokenize()
+        if not self.folder.done("train"):
+            self.train()
+        if not self.folder.done("export"):
+            self.export(self.settings.keep)
+        if not self.folder.done("analyze", analyzers=analyzers):
+            self.analyze()
+        if not self.folder.done("report"):
+            self.report(report_format)
+        self.folder.clear_work()
+
+    # -- the steps -------------------------------------------------------------------------------------------------
+
+    def tokenize(self) -> None:
+        """Corpus -> tokens: read the corpus, decide vocabulary and windows, write tokens.parquet."""
+        corpus = open_corpus(
+            self.settings.corpus, ReadOptions(self.settings.split, self.settings.column), self.registry
+        )
+        tokenizer = self.registry.tokenizer(self.settings.tokenizer)
+        seen = tokenization.survey(corpus, tokenizer)
+        options = self._recipe_settings()
+        context = tokenization.resolved_context(options, self.recipe, seen.longest)
+        vocabulary = Vocabulary.from_counts(seen.counts, limit=options.vocabulary)
+        tokenization.write_tokens(self.folder, corpus, tokenizer, vocabulary, context, seen.tokens)
+        self.folder.finish(
+            "tokens",
+            ["tokens.parquet"],
+            corpus=corpus.name,
+            source=corpus.source,
+            licence=corpus.licence,
+            sha256=seen.sha256,
+            documents=seen.documents,
+            characters=seen.characters,
+            tokens=seen.tokens,
+            distinct=len(seen.counts),
+            longest=seen.longest,
+            context=context,
+            vocabulary=len(vocabulary.tokens),
+            unknown=vocabulary.unknown,
+        )
+
+    def train(self) -> None:
+        """Tokens -> model: build the recipe's model and carry out its plan; continues from the last checkpoint."""
+        about = self._done("tokens")
+        store = TokenStore(self.folder.path / "tokens.parquet")
+        vocabulary = store.vocabulary(unknown=about["unknown"], size=about["vocabulary"])
+        options = self._recipe_settings().model_copy(update={"context": about["context"]})
+        device = choose_device(self.settings.device)
+        ids = store.ids(self.folder.work / "ids.npy")
+        with deterministic():
+            torch.manual_seed(self.settings.seed)
+            model = self.recipe.build(options, vocabulary).to(device)
+            material = TrainingMaterial(ids, tuple(store.lengths), vocabulary, device, self.settings.seed)
+            plan = self.recipe.plan(model, material, options)
+            log = train(plan, model, checkpoint=self.folder.work / "checkpoint.safetensors")
+        self.folder.write_table("training.parquet", log)
+        files = save_model(
+            self.folder,
+            model,
+            recipe=self.recipe.name,
+            settings=options,
+            vocabulary=vocabulary,
+            tokenizer=self.settings.tokenizer,
+        )
+        layers, heads = _shape(model, vocabulary, device)
+        self.folder.finish(
+            "train",
+            ["training.parquet", *files],
+            recipe=self.recipe.name,
+            settings=options.model_dump(mode="json"),
+            device=str(device),
+            steps=plan.steps,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            layers=layers,
+            heads=heads,
+        )
+
+    def export(self, keep: export.Keep) -> None:
+        """Blocks -> export: write the attention of the kept windows."""
+        shape, about = self._done("train"), self._done("tokens")
+        store = TokenStore(self.folder.path / "tokens.parquet")
+        lengths = dict(zip(store.names, store.lengths, strict=True))
+        kept = export.chosen_windows(lengths, about["context"], keep, shape["layers"] * shape["heads"])
+        loaded = load_model(self.folder, self.registry, choose_device(self.settings.device))
+        files = export.export_attention(self.folder, loaded, store, kept, self._pad_to)
+        total = sum(-(-length // about["context"]) for length in lengths.values())
+        self.folder.finish("export", files, keep=keep, kept=kept, windows=total)
+
+    def analyze(self) -> None:
+        """Blocks -> measurements -> evidence: measure every window with every analyzer, and weigh the result."""
+        self._done("train")
+        rules = self.registry.role_rules(self.settings.rules)
+        with self.registry.engine(self.engine).executor(self.workers) as executor:
+            files, failures = analysis.measure_run(
+                self.folder,
+                self.registry,
+                executor,
+                pad_to=self._pad_to,
+                device=self.settings.device,
+                strict=self.strict,
+            )
+        weighed = evidence.weigh(
+            self.folder.read_table("measurements.parquet").to_pandas(),
+            self.folder.read_table("stretches.parquet").to_pandas(),
+            seed=self.settings.seed,
+            resamples=self.settings.resamples,
+            confidence=self.settings.confidence,
+            rules=rules,
+        )
+        self.folder.write_frame("evidence.parquet", weighed)
+        self._tell(failures, "analyzer")
+        self.folder.finish(
+            "analyze",
+            [*files, "evidence.parquet"],
+            analyzers=self.analyzers,
+            rules=f"{rules.name} {rules.version}",
+            confidence=self.settings.confidence,
+            resamples=self.settings.resamples,
+        )
+
+    def report(self, report_format: str = "html") -> Path:
+        """measurements, evidence -> report: run the renderers and write the page."""
+        self._done("analyze")
+        self._done("export")
+        chosen = self.registry.report_format(report_format)
+        run = Run(self.folder)
+        sections = [section for _, section in render(run, self.registry, strict=self.strict, page_only=True)]
+        name = f"report{chosen.suffix}"
+        with self.folder.writing(name) as path:
+            chosen.write(run, sections, path)
+        self.folder.finish("report", [name], format=report_format)
+        return self.folder.path / name
+
+    # -- what the steps share --------------------------------------------------------------------------------------
+
+    @property
+    def analyzers(self) -> list[dict[str, Any]]:
+        """What is told of every installed analyzer."""
+        return analysis.described(self.registry.offered("analyzer"))
+
+    @property
+    def _pad_to(self) -> int | None:
+        about = self._done("tokens")
+        return min(about["context"], about["longest"]) if self.recipe.pads_to_longest else None
+
+    def _recipe_settings(self) -> RecipeSettings:
+        return validated(self.recipe.settings, self.settings.recipe_options, f"recipe '{self.recipe.name}'")
+
+    def _done(self, step: str) -> dict[str, Any]:
+        """Return what a step recorded, and do the step first where it is not done."""
+        if not self.folder.done(step):
+            {"tokens": self.tokenize, "train": self.train, "analyze": self.analyze,
+             "export": lambda: self.export(self.settings.keep)}[step]()  # fmt: skip
+        details: dict[str, Any] = self.folder.manifest["steps"][step]
+        return details
+
+    def _tell(self, failures: list[Failure], what: str) -> None:
+        others = [failure for failure in self.folder.manifest["failures"] if failure["what"] != what]
+        self.folder.manifest["failures"] = others + [asdict(failure) for failure in failures]
+
+
+def _shape(model: torch.nn.Module, vocabulary: Vocabulary, device: torch.device) -> tuple[int, int]:
+    """Return layers and heads of a layer, as they are seen when the model reads one token."""
+    with torch.no_grad(), observe(model.eval()) as seen:
+        model(torch.full((1, 1), vocabulary.padding_id, device=device))
+    return len(seen.layers), len(seen.heads) // max(len(seen.layers), 1)
