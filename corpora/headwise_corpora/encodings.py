@@ -1,0 +1,116 @@
+"""Finds out how a text file is encoded, and opens it; reads it in pieces, so that any size will do."""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TextIO
+
+from headwise.errors import CorpusError
+
+logger = logging.getLogger("headwise")
+
+PIECE = 1 << 20
+"""Bytes that are looked at together."""
+SAMPLE = 1 << 18
+"""Bytes that an encoding is guessed from."""
+MARKS = (
+    # the mark of UTF-32 begins with that of UTF-16
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "cp950": "big5hkscs"}
+"""Encodings that hold all of a narrower one, and the rare characters that a long text has and a sample may not."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[TextIO]:
+    """Open a text file in the encoding that it has; line breaks stay as they are.
+
+    Raises:
+        CorpusError: a file that cannot be read, that is no text, or that is not encoded as its beginning is.
+    """
+    try:
+        encoding = encoding_of(path)
+        with path.open(encoding=encoding, newline="") as file:
+            yield file
+    except UnicodeDecodeError as error:
+        message = f"{path} looks like {error.encoding} but holds bytes that are not; convert it to UTF-8"
+        raise CorpusError(message) from None
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror or error}; check the file and its permissions"
+        raise CorpusError(message) from None
+
+
+def encoding_of(path: Path) -> str:
+    """Return the encoding of a text file: told by its mark, or UTF-8, or guessed; a guess is told, once a file."""
+    about = path.stat()
+    return _encoding_of(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _encoding_of(path: Path, _size: int, _modified: int) -> str:
+    with path.open("rb") as file:
+        beginning = file.read(4)
+    for mark, encoding in MARKS:
+        if beginning.startswith(mark):
+            return encoding
+    place = _first_not_text(path)
+    if place is None:
+        return "utf-8"
+    encoding = _guessed(path, place)
+    logger.warning("%s is not UTF-8; it is read as %s, which its bytes suggest", path, encoding)
+    return encoding
+
+
+def _first_not_text(path: Path) -> int | None:
+    """Return the place of the first byte that is NUL or is not UTF-8; None where there is none."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    done = 0
+    with path.open("rb") as file:
+        while True:
+            piece = file.read(PIECE)
+            nul = piece.find(b"\0")
+            waiting = len(decoder.getstate()[0])  # the beginning of a character that the last piece cut
+            try:
+                decoder.decode(piece if nul < 0 else piece[:nul], final=not piece or nul >= 0)
+            except UnicodeDecodeError as error:
+                return done - waiting + error.start
+            if nul >= 0:
+                return done + nul
+            if not piece:
+                return None
+            done += len(piece)
+
+
+def _guessed(path: Path, place: int) -> str:
+    """Guess the encoding from what lies at a place in the file that is not UTF-8."""
+    import charset_normalizer
+
+    with path.open("rb") as file:
+        file.seek(place if place > SAMPLE // 2 else 0)
+        sample = file.read(SAMPLE)
+    # A full sample may end within a character: try it shorter, too.
+    cuts = range(4) if len(sample) == SAMPLE else range(1)
+    found = [charset_normalizer.from_bytes(sample[: len(sample) - cut]).best() for cut in cuts]
+    guesses = [guess for guess in found if guess is not None and not _is_binary(str(guess))]
+    if not guesses:
+        what = "holds NUL bytes, as no text does," if b"\0" in sample else "is not in any known encoding"
+        message = f"{path} {what} and cannot be read as text; save it as plain text in UTF-8, or leave it out"
+        raise CorpusError(message)
+    best = min(guesses, key=lambda guess: guess.chaos).encoding
+    return WIDER.get(best, best)
+
+
+def _is_binary(text: str) -> bool:
+    """Tell whether a decoded sample has NULs, or more control characters than a text may have by some accident."""
+    controls = sum(unicodedata.category(character) == "Cc" and not character.isspace() for character in text)
+    return "\0" in text or controls > len(text) / 100

@@ -1,0 +1,128 @@
+"""Reads tables in pieces, each row a document: JSON lines, comma- or tab-separated values, Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from headwise import Document, ReadOptions
+from headwise.errors import CorpusError, nearest
+from headwise_corpora.encodings import opened
+
+COLUMN = "text"
+"""The column that holds the text, unless another is named."""
+ROWS = 1024
+"""Rows of Parquet that are read together."""
+LONGEST_FIELD = 2**31 - 1
+"""Characters of the longest text in a row; Python's own limit of 131,072 is less than a chapter may have."""
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+def load_json_lines(path: Path, options: ReadOptions) -> Iterator[Document]:
+    """Yield a document for each line, called after the file and the line's number from 1."""
+    column = options.column or COLUMN
+    with opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                place = f"line {number} of {path}"
+                yield Document(f"{path.stem}:{number}", _text_of(_json_object(line, place), column, place))
+
+
+def _json_object(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        message = f"{place} is not JSON ({error}); each line must hold one JSON object"
+        raise CorpusError(message) from None
+    if not isinstance(row, dict):
+        message = f'{place} holds {type(row).__name__}, not an object; write it as {{"{COLUMN}": "..."}}'
+        raise CorpusError(message)
+    return row
+
+
+def _text_of(row: dict[str, Any], column: str, place: str) -> str:
+    if column not in row:
+        raise CorpusError(_no_column(place, column, row))
+    text = row[column]
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise CorpusError(_no_text(place, column, type(text).__name__))
+    return text
+
+
+def load_separated_values(path: Path, options: ReadOptions) -> Iterator[Document]:
+    """Yield a document for each row under the header, called after the file and the row's number from 1."""
+    column = options.column or COLUMN
+    csv.field_size_limit(LONGEST_FIELD)
+    with opened(path) as file:
+        rows = csv.reader(file, delimiter=SEPARATORS[path.suffix.lower()], strict=True)
+        try:
+            header = next(rows, None)
+            if header is None:
+                return
+            if column not in header:
+                raise CorpusError(_no_column(str(path), column, header))
+            place = header.index(column)
+            for number, row in enumerate((row for row in rows if row), start=1):
+                if len(row) != len(header):
+                    raise CorpusError(_ragged(path, rows.line_num, len(row), len(header)))
+                yield Document(f"{path.stem}:{number}", row[place])
+        except csv.Error as error:
+            message = f"{path} is not a well-formed table at line {rows.line_num}: {error}; check the quotes there"
+            raise CorpusError(message) from None
+
+
+def _ragged(path: Path, line: int, fields: int, columns: int) -> str:
+    return (
+        f"the row that ends at line {line} of {path} has {fields} fields where the header has {columns}; "
+        "put texts that hold the separator in double quotes"
+    )
+
+
+def load_parquet(path: Path, options: ReadOptions) -> Iterator[Document]:
+    """Yield a document for each row, called after the file and the row's number from 1."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    column = options.column or COLUMN
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if column not in names:
+                raise CorpusError(_no_column(str(path), column, names))
+            kind = file.schema_arrow.field(column).type
+            if not _is_text(kind):
+                raise CorpusError(_no_text(str(path), column, str(kind)))
+            first = 1
+            for batch in file.iter_batches(ROWS, columns=[column]):
+                for number, text in enumerate(batch[0].to_pylist(), start=first):
+                    yield Document(f"{path.stem}:{number}", text or "")
+                first += len(batch)
+    except UnicodeDecodeError:
+        message = f"the column '{column}' of {path} holds bytes that are not UTF-8; write the file again"
+        raise CorpusError(message) from None
+    except (pa.ArrowException, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        message = f"{path} cannot be read as Parquet: {reason}; check the file, or write it again"
+        raise CorpusError(message) from None
+
+
+def _is_text(kind: Any) -> bool:  # a pyarrow type
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _no_column(place: str, column: str, columns: Iterable[str]) -> str:
+    return (
+        f"{place} has no column '{column}'; name the one that holds the text with --column; {nearest(column, columns)}"
+    )
+
+
+def _no_text(place: str, column: str, kind: str) -> str:
+    return f"the column '{column}' of {place} holds {kind}, not text; name another one with --column"
