@@ -1,0 +1,61 @@
+"""The conformance kit: does an analyzer keep what every analyzer promises?
+
+In a test of your own plugin:
+
+    from headwise.testing import parametrize_with_checks
+    from my_package.my_module import headwise_analyzers
+
+    @parametrize_with_checks(headwise_analyzers())
+    def test_keeps_its_promises(analyzer, check):
+        check(analyzer)
+
+Elsewhere `check_analyzer(analyzer)` returns what was found, and `make_block` makes blocks to try an analyzer on.
+"""
+
+from headwise.testing.blocks import SAMPLE, make_block, rows_of, sample_blocks
+from headwise.testing.checks import (
+    check_bounded_as_declared,
+    check_each_head_depends_on_itself_alone,
+    check_handles_all_padding,
+    check_handles_all_punctuation,
+    check_handles_one_token,
+    check_leaves_the_block_unchanged,
+    check_name_is_kebab_case,
+    check_one_number_a_row,
+    check_same_answer_twice,
+    check_same_answer_whatever_the_block_size,
+    check_tells_what_it_measures,
+)
+from headwise.testing.conformance import CheckResult, check_analyzer, checks_for, parametrize_with_checks
+from headwise.testing.pair_checks import (
+    check_each_pair_depends_on_itself_alone,
+    check_mean_over_rows_whatever_the_block_size,
+    check_one_number_a_pair,
+    check_symmetric,
+)
+
+__all__ = [
+    "SAMPLE",
+    "CheckResult",
+    "check_analyzer",
+    "check_bounded_as_declared",
+    "check_each_head_depends_on_itself_alone",
+    "check_each_pair_depends_on_itself_alone",
+    "check_handles_all_padding",
+    "check_handles_all_punctuation",
+    "check_handles_one_token",
+    "check_leaves_the_block_unchanged",
+    "check_mean_over_rows_whatever_the_block_size",
+    "check_name_is_kebab_case",
+    "check_one_number_a_pair",
+    "check_one_number_a_row",
+    "check_same_answer_twice",
+    "check_same_answer_whatever_the_block_size",
+    "check_symmetric",
+    "check_tells_what_it_measures",
+    "checks_for",
+    "make_block",
+    "parametrize_with_checks",
+    "rows_of",
+    "sample_blocks",
+]

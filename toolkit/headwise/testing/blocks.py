@@ -1,0 +1,126 @@
+"""Blocks to try analyzers on: of any text, with random or given weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from headwise.block import Block, HeadName, even_weights
+from headwise.document import Document
+from headwise.tokens import Tokens
+
+SAMPLE = Document(
+    "sample", "詩曰：天罡盡已歸天界，地煞還應入地中。\n他說：「好！」He ran; why? Because, he said.", verse=((3, 19),)
+)
+"""A short text with everything that tokens can be: both scripts, marks of both widths, quotation, verse, sentences."""
+
+
+def make_block(
+    tokens: Tokens | Document | str = SAMPLE,
+    *,
+    weights: torch.Tensor | None = None,
+    heads: int = 4,
+    causal: bool = True,
+    masks_padding: bool = True,
+    sharpness: float = 2.0,
+    seed: int = 0,
+) -> Block:
+    """Return one block with all query rows of a window, its attention random or given.
+
+    Args:
+        tokens: the window; a text is cut into its visible characters.
+        weights: float32 (heads, tokens, tokens) to use as they are; without them they are drawn.
+        heads: how many heads to draw, two to a layer.
+        causal: whether a query sees only itself and what comes before it.
+        masks_padding: whether padding is hidden from every query.
+        sharpness: standard deviation of the scores that go into the softmax; 0 is even attention.
+        seed: of the drawn scores.
+
+    >>> block = make_block("天子，", heads=2)
+    >>> block.weights.shape, block.visible.tolist()[0]
+    (torch.Size([2, 3, 3]), [True, False, False])
+    """
+    tokens = tokens if isinstance(tokens, Tokens) else Tokens.of(tokens)
+    count = len(tokens)
+    visible = torch.ones(count, count, dtype=torch.bool)  # (queries, keys)
+    if causal:
+        visible = visible.tril()
+    if masks_padding:
+        visible = visible & ~tokens.padding
+    if weights is None:
+        generator = torch.Generator().manual_seed(seed)
+        scores = sharpness * torch.randn(heads, count, count, generator=generator)  # (heads, queries, keys)
+        weights = scores.masked_fill(~visible, -math.inf).softmax(-1).nan_to_num(nan=0.0)
+    names = tuple(HeadName(*divmod(index, 2)) for index in range(len(weights)))
+    return Block(weights, names, torch.arange(count), tokens, visible)
+
+
+def rows_of(block: Block, start: int, stop: int) -> Block:
+    """Return some rows of a block as a block of their own, without the keys after the last that they can see."""
+    visible = block.visible[start:stop]
+    reached = visible.any(0).nonzero()  # (keys that some row sees, 1)
+    last = int(block.queries[stop - 1]) + 1  # every query is among the keys
+    keys = max(last, int(reached[-1]) + 1 if len(reached) else 0)
+    return replace(
+        block,
+        weights=block.weights[:, start:stop, :keys].clone(),
+        queries=block.queries[start:stop],
+        tokens=block.tokens[:keys],
+        visible=visible[:, :keys],
+    )
+
+
+def sample_blocks() -> Iterator[tuple[str, Block]]:
+    """Yield blocks of many kinds, each with a few words that tell it: what the checks try an analyzer on."""
+    padded = Tokens.of(SAMPLE).padded(60)
+    yield "a text, causal", make_block()
+    yield "a text, in both directions", make_block(causal=False, seed=1)
+    yield "a text with padding that is masked", make_block(padded, seed=2)
+    yield "a text with padding that is not masked", make_block(padded, causal=False, masks_padding=False, seed=3)
+    yield "attention that is nearly all on one token", make_block(sharpness=100.0, seed=4)
+    for causal in (True, False):
+        plain = make_block(causal=causal)
+        direction = "causal" if causal else "in both directions"
+        yield f"even attention, {direction}", replace(plain, weights=even_weights(plain.visible).expand(4, -1, -1))
+        yield f"all attention on one token, {direction}", replace(plain, weights=_one_token_each(plain))
+    yield "two tokens", make_block("天子", seed=5)
+    yield from one_token_blocks()
+    yield from padding_blocks()
+    yield from punctuation_blocks()
+
+
+def one_token_blocks() -> list[tuple[str, Block]]:
+    """Return blocks of a single token."""
+    return [("one token", make_block("天")), ("one mark", make_block("，", causal=False))]
+
+
+def padding_blocks() -> list[tuple[str, Block]]:
+    """Return blocks of padding alone, seen and hidden."""
+    padding = Tokens.of("").padded(6)
+    return [
+        ("padding alone", make_block(padding, masks_padding=False)),
+        ("padding alone, in both directions", make_block(padding, causal=False, masks_padding=False)),
+        ("padding alone, all of it masked", make_block(padding)),
+    ]
+
+
+def punctuation_blocks() -> list[tuple[str, Block]]:
+    """Return blocks of punctuation alone."""
+    marks = "，。！？「」、……,.!?"
+    return [
+        ("punctuation alone", make_block(marks)),
+        ("punctuation alone, in both directions", make_block(marks, causal=False)),
+    ]
+
+
+def _one_token_each(block: Block) -> torch.Tensor:
+    """Return weights that are 1 on one visible key of each row: the first, the last, and two at random."""
+    generator = torch.Generator().manual_seed(6)
+    rank = torch.rand(4, *block.visible.shape, generator=generator)  # (heads, queries, keys)
+    places = torch.arange(block.visible.shape[-1], dtype=torch.float32)  # (keys,)
+    rank[0], rank[1] = -places, places
+    chosen = rank.masked_fill(~block.visible, -math.inf).argmax(-1)  # (heads, queries)
+    return torch.nn.functional.one_hot(chosen, block.visible.shape[-1]).float()

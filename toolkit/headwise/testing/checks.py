@@ -1,0 +1,220 @@
+"""What every analyzer promises, one function for each promise, named by it.
+
+A check takes the analyzer, returns nothing where the promise is kept and raises AssertionError where it is not, saying
+what was found, why the rule is there and how to keep it. What an analyzer itself raises goes through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from typing import NoReturn
+
+import torch
+
+from headwise.block import Block
+from headwise.contracts import Analyzer, PairAnalyzer
+from headwise.testing.blocks import (
+    one_token_blocks,
+    padding_blocks,
+    punctuation_blocks,
+    rows_of,
+    sample_blocks,
+)
+
+NEAR = 1e-4
+"""Answers nearer than this, or than this share of them, are the same: sums of float32 depend on their order."""
+NEAR_PAIRS = 1e-3
+"""The same for distances of heads: the square root of a rounding error of 1e-7 is 3e-4."""
+ROUNDING = 1e-5
+"""How far rounding may carry a value over its declared bounds."""
+
+
+def check_name_is_kebab_case(analyzer: Analyzer | PairAnalyzer) -> None:
+    """Its name is lower-case words joined by hyphens."""
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", analyzer.name):
+        _refuse(
+            analyzer,
+            "has a name that is not kebab-case",
+            "Names are typed on the command line and stand in tables, so all are written alike",
+            "Write it in lower case with hyphens, such as 'punctuation-focus'",
+        )
+
+
+def check_tells_what_it_measures(analyzer: Analyzer | PairAnalyzer) -> None:
+    """It has a summary of one line, a unit, bounds in order, and a place for the number in its sentence."""
+    summary, unit = analyzer.summary.strip(), analyzer.unit.strip()
+    sentence = analyzer.sentence if isinstance(analyzer, Analyzer) else ""
+    why = "Readers meet the number in a table and need to know what it is"
+    if not summary or "\n" in summary or not unit:
+        _refuse(analyzer, "lacks a summary of one line or a unit", why, "Give both, such as unit='share'")
+    if not analyzer.bounds[0] < analyzer.bounds[1]:
+        _refuse(analyzer, f"declares the bounds {analyzer.bounds}", why, "Give the least value first")
+    if sentence and "{value}" not in sentence:
+        _refuse(analyzer, f"has the sentence {sentence!r}, without its number", why, "Put {value} where it belongs")
+
+
+def check_leaves_the_block_unchanged(analyzer: Analyzer | PairAnalyzer) -> None:
+    """It does not write into the block."""
+    for told, block in sample_blocks():
+        tried = replace(block, weights=block.weights.clone())
+        before = {name: tensor.clone() for name, tensor in _tensors(tried)}
+        analyzer.run(tried)
+        if isinstance(analyzer, Analyzer) and analyzer.rows is not None:
+            analyzer.rows(tried)
+        changed = [name for name, tensor in _tensors(tried) if not torch.equal(tensor, before[name])]
+        if changed:
+            _refuse(
+                analyzer,
+                f"changed {', '.join(changed)} of the block ({told})",
+                "Other analyzers read the same tensors after it, and would measure what it left",
+                "Copy before changing in place: `block.weights.clone()`, or use operations without a trailing _",
+            )
+
+
+def check_one_number_a_row(analyzer: Analyzer) -> None:
+    """It returns a finite float for each head and row: (heads, queries)."""
+    for told, block in sample_blocks():
+        numbers(analyzer, block, told)
+
+
+def check_bounded_as_declared(analyzer: Analyzer | PairAnalyzer) -> None:
+    """No value lies outside its `bounds`."""
+    low, high = analyzer.bounds
+    for told, block in sample_blocks():
+        values = numbers(analyzer, block, told)
+        counted = values[:, counting(analyzer, block)] if isinstance(analyzer, Analyzer) else values
+        if counted.numel() and not low - ROUNDING <= float(counted.min()) <= float(counted.max()) <= high + ROUNDING:
+            _refuse(
+                analyzer,
+                f"gave values from {float(counted.min()):.6g} to {float(counted.max()):.6g} ({told}), "
+                f"outside its bounds {low:.6g} to {high:.6g}",
+                "Scales of pictures and tables are drawn from the bounds",
+                "Correct the number, or declare the bounds that it has",
+            )
+
+
+def check_each_head_depends_on_itself_alone(analyzer: Analyzer) -> None:
+    """A head's numbers are the same whichever heads stand beside it."""
+    for told, block in sample_blocks():
+        together = numbers(analyzer, block, told)
+        for index, name in enumerate(block.heads):
+            alone = replace(block, weights=block.weights[index : index + 1], heads=(name,))
+            same(
+                analyzer,
+                together[index : index + 1],
+                numbers(analyzer, alone, told),
+                f"gave {name} other numbers alone than beside the other heads ({told})",
+                "Chance is what it gives for even attention, which is appended to every block as one more head",
+                "Do not compare or normalise across the first axis, nor rely on the number of heads",
+            )
+
+
+def check_same_answer_whatever_the_block_size(analyzer: Analyzer) -> None:
+    """Its numbers do not depend on how the rows of a window are cut into blocks."""
+    for told, block in sample_blocks():
+        whole, counts = numbers(analyzer, block, told), counting(analyzer, block)
+        for size in (1, 3, 7):
+            parts = list(pieces(block, size))
+            found = f"gave other numbers for blocks of {size} rows than for all rows at once ({told})"
+            why = "Windows are cut into blocks to fit in memory; keys that no row of a block can see are left out"
+            fix = "Use `block.queries` for places, and treat keys beyond the block as not seen"
+            same(analyzer, whole, torch.cat([numbers(analyzer, part, told) for part in parts], -1), found, why, fix)
+            if not torch.equal(counts, torch.cat([counting(analyzer, part) for part in parts])):
+                _refuse(analyzer, found.replace("numbers", "`rows`"), why, fix)
+
+
+def check_same_answer_twice(analyzer: Analyzer | PairAnalyzer) -> None:
+    """The same block gives the same numbers, whatever was measured in between."""
+    first = [numbers(analyzer, block, told) for told, block in sample_blocks()]
+    again = [numbers(analyzer, block, told) for told, block in sample_blocks()]
+    if not all(torch.equal(one, other) for one, other in zip(first, again, strict=True)):
+        _refuse(
+            analyzer,
+            "gave other numbers for the same block the second time",
+            "Runs are repeatable bit for bit, and work is spread over processes in any order",
+            "Keep nothing between calls, and seed what is random anew in each",
+        )
+
+
+def check_handles_one_token(analyzer: Analyzer | PairAnalyzer) -> None:
+    """A window of one token gives numbers, too."""
+    _handles(analyzer, one_token_blocks())
+
+
+def check_handles_all_padding(analyzer: Analyzer | PairAnalyzer) -> None:
+    """A window of padding alone gives numbers, too, even where a row can see nothing."""
+    _handles(analyzer, padding_blocks())
+
+
+def check_handles_all_punctuation(analyzer: Analyzer | PairAnalyzer) -> None:
+    """A window of punctuation alone gives numbers, too."""
+    _handles(analyzer, punctuation_blocks())
+
+
+# -- what the checks are made of ---------------------------------------------------------------------------------------
+
+
+def numbers(analyzer: Analyzer | PairAnalyzer, block: Block, told: str) -> torch.Tensor:
+    """Return what the analyzer gives for the block, 0 in rows that do not count; refuse what is not its kind."""
+    heads, queries = len(block.heads), len(block.queries)
+    values: object = analyzer.run(block)
+    shape = (heads, queries) if isinstance(analyzer, Analyzer) else (heads, heads)
+    meaning = "(heads, queries)" if isinstance(analyzer, Analyzer) else "(heads, heads)"
+    why = "Measurements are sums of these numbers, by head"
+    if not isinstance(values, torch.Tensor) or not values.is_floating_point():
+        kind = str(values.dtype) if isinstance(values, torch.Tensor) else type(values).__name__
+        _refuse(analyzer, f"returned {kind} ({told})", why, f"Return a float tensor {meaning}")
+    if tuple(values.shape) != shape:
+        _refuse(analyzer, f"returned the shape {tuple(values.shape)} ({told})", why, f"Return {meaning}, here {shape}")
+    if isinstance(analyzer, Analyzer):
+        values = values.masked_fill(~counting(analyzer, block), 0)
+    if not bool(values.isfinite().all()):
+        fix = "Divide by at least 1, take 0 ln 0 as 0, or leave rows without an answer out through `rows`"
+        _refuse(analyzer, f"returned NaN or infinity ({told})", why, fix)
+    return values
+
+
+def counting(analyzer: Analyzer, block: Block) -> torch.Tensor:
+    """Return the rows that count, bool (queries,); refuse what is no such tensor."""
+    if analyzer.rows is None:
+        return torch.ones(len(block.queries), dtype=torch.bool)
+    rows: object = analyzer.rows(block)
+    if not isinstance(rows, torch.Tensor) or rows.dtype != torch.bool or rows.shape != block.queries.shape:
+        why = "A measurement is the mean over the rows that count"
+        _refuse(analyzer, "has a `rows` that does not return bool (queries,)", why, "Return one bool for each row")
+    return rows
+
+
+def pieces(block: Block, size: int) -> Iterator[Block]:
+    """Yield the rows of a block in blocks of at most `size` rows."""
+    for start in range(0, len(block.queries), size):
+        yield rows_of(block, start, min(start + size, len(block.queries)))
+
+
+def same(
+    analyzer: Analyzer | PairAnalyzer, one: torch.Tensor, other: torch.Tensor, found: str, why: str, fix: str
+) -> None:
+    """Refuse answers that differ by more than rounding."""
+    near = NEAR if isinstance(analyzer, Analyzer) else NEAR_PAIRS
+    if not torch.allclose(one, other, rtol=near, atol=near):
+        _refuse(analyzer, f"{found}, by up to {float((one - other).abs().max()):.3g}", why, fix)
+
+
+def _handles(analyzer: Analyzer | PairAnalyzer, blocks: Iterable[tuple[str, Block]]) -> None:
+    for told, block in blocks:
+        numbers(analyzer, block, told)
+
+
+def _tensors(block: Block) -> Iterator[tuple[str, torch.Tensor]]:
+    for name in ("weights", "queries", "visible"):
+        yield name, getattr(block, name)
+    for field in fields(block.tokens):
+        if field.name != "texts":
+            yield f"tokens.{field.name}", getattr(block.tokens, field.name)
+
+
+def _refuse(analyzer: Analyzer | PairAnalyzer, found: str, why: str, fix: str) -> NoReturn:
+    message = f"the analyzer '{analyzer.name}' {found}. {why}. {fix}."
+    raise AssertionError(message)
