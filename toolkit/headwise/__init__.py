@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from headwise.errors import HeadwiseError
     from headwise.hookspecs import hookimpl
     from headwise.measure import analyze
-    from headwise.observe import Observation, observe
+    from headwise.observation import Observation, observe
     from headwise.run import Run, open_run
     from headwise.settings import RecipeSettings
     from headwise.tokens import Tokens
@@ -56,7 +56,7 @@ _HOME = {
     "HeadwiseError": "errors",
     "hookimpl": "hookspecs",
     "analyze": "measure",
-    **dict.fromkeys(["Observation", "observe"], "observe"),
+    **dict.fromkeys(["Observation", "observe"], "observation"),
     **dict.fromkeys(["Run", "open_run"], "run"),
     "RecipeSettings": "settings",
     "Tokens": "tokens",

@@ -19,7 +19,7 @@ from headwise import registry as plugins
 from headwise.block import Block
 from headwise.contracts import Analyzer, PairAnalyzer
 from headwise.errors import PluginError
-from headwise.observe import Observation
+from headwise.observation import Observation
 from headwise.registry import Offered
 from headwise.tokens import Tokens
 

@@ -17,7 +17,7 @@ from headwise.corpus import open_corpus
 from headwise.device import choose_device, deterministic
 from headwise.measure import Failure
 from headwise.model_store import load_model, save_model
-from headwise.observe import observe
+from headwise.observation import observe
 from headwise.registry import Registry, installed
 from headwise.rendering import render
 from headwise.run import Run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from headwise.observe import Observation, observe
+from headwise.observation import Observation, observe
 from headwise.token_store import windows
 from headwise.tokens import Tokens
 
