@@ -1,0 +1,268 @@
+"""How much heads differ from each other: as a clustered map, and as points on a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from headwise.contracts import Picture, Renderer, Section
+from headwise.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from headwise.run import Run
+
+    Floats = npt.NDArray[np.float64]
+
+ANNOTATED_HEADS = 16
+"""Heads up to which the map has its numbers in the cells."""
+NAMED_HEADS = 40
+"""Heads up to which columns are named too, and every point."""
+OTHER = "no clear pattern"
+
+
+def render(run: Run) -> Iterator[Section]:
+    """Yield one section for each analyzer of pairs."""
+    from headwise.drawing import told_analyzers
+
+    told = told_analyzers(run)
+    pairs = run.pairs()
+    for analyzer in pairs["analyzer"].unique():
+        distances = mean_distances(pairs[pairs["analyzer"] == analyzer])
+        yield _section(run, analyzer, told.get(analyzer, {}), distances)
+
+
+def mean_distances(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return heads by heads: the mean distance over documents, weighted by their rows; symmetric, 0 on the diagonal."""
+    import numpy as np
+    import pandas as pd
+
+    from headwise.drawing import head_names
+
+    pairs = pairs.assign(
+        a=head_names(pairs, "layer_a", "head_a"), b=head_names(pairs, "layer_b", "head_b"),
+        total=pairs["value"] * pairs["rows"],
+    )  # fmt: skip
+    places = {*zip(pairs["layer_a"], pairs["head_a"], pairs["a"]), *zip(pairs["layer_b"], pairs["head_b"], pairs["b"])}
+    names = [name for _, _, name in sorted(places)]
+    sums = pairs.groupby(["a", "b"], sort=False)[["total", "rows"]].sum()
+    one_way = (sums["total"] / sums["rows"]).unstack().reindex(index=names, columns=names)  # each pair is there once
+    both = np.fmax(one_way.to_numpy(), one_way.T.to_numpy())
+    np.fill_diagonal(both, 0)
+    return pd.DataFrame(both, index=names, columns=names)
+
+
+def plane(distances: Floats) -> tuple[Floats, float]:
+    """Return points (heads, 2) whose distances come near to those given, and the share of them that a plane can show.
+
+    Classical multidimensional scaling (Torgerson 1952): the two leading eigenvectors of the doubly centred squared
+    distances. The share is that of the two largest eigenvalues among all positive ones. Axes have no meaning of their
+    own; each is turned so that the head with the largest coordinate has a positive one.
+    """
+    import numpy as np
+
+    count = len(distances)
+    centre = np.eye(count) - 1 / count
+    values, vectors = np.linalg.eigh(-0.5 * centre @ distances**2 @ centre)  # ascending
+    positive = values.clip(min=0)
+    leading = vectors[:, :-3:-1] * np.sqrt(positive[:-3:-1])  # (heads, 2)
+    signs = np.sign(leading[np.abs(leading).argmax(0), [0, 1]])
+    total = positive.sum()
+    return leading * np.where(signs == 0, 1, signs), float(positive[-2:].sum() / total) if total > 0 else 1.0
+
+
+def _section(run: Run, analyzer: str, told: dict[str, Any], distances: pd.DataFrame) -> Section:
+    from headwise.fonts import drawing_style
+
+    unit = told.get("unit", "")
+    nearest = _nearest(distances, unit)
+    title = f"How heads differ: {analyzer}"
+    summary = f"{told.get('summary', analyzer)}, the mean over all rows."
+    summary = summary[:1].upper() + summary[1:]
+    if len(distances) < 3:  # noqa: PLR2004  # a single distance needs no picture
+        return Section(title=title, text=f"{summary} {nearest}.")
+    groups = _groups(run, list(distances.index))
+    points, share = plane(distances.to_numpy())
+    with drawing_style():
+        pictures = (
+            Picture(
+                name=f"diversity-map-{analyzer}",
+                figure=_clustered(distances, groups, analyzer, unit),
+                description=f"Clustered map of the distances between {len(distances)} heads. {nearest}.",
+            ),
+            Picture(
+                name=f"diversity-plane-{analyzer}",
+                figure=_scattered(points, groups, share, unit),
+                description=f"{len(distances)} heads as points on a plane that shows {share:.0%} of the distances. "
+                f"{nearest}.",
+            ),
+        )
+    text = (
+        f"{summary} {nearest}. In the map heads that attend alike stand side by side; the tree joins the nearest first "
+        f"(average linkage). On the plane (classical multidimensional scaling) heads that attend alike lie close "
+        f"together; it shows {share:.0%} of the distances, so mind the rest, and its axes have no meaning of their own."
+    )
+    return Section(title=title, text=text, pictures=pictures)
+
+
+def _nearest(distances: pd.DataFrame, unit: str) -> str:
+    import numpy as np
+
+    from headwise.format import format_value
+
+    names = distances.index
+    first, second = np.triu_indices(len(names), k=1)
+    values = distances.to_numpy()[first, second]
+    low, high = int(values.argmin()), int(values.argmax())
+
+    def pair(place: int) -> str:
+        value = format_value(float(values[place]), unit)
+        return f"{names[first[place]]} and {names[second[place]]} ({value}{_in_unit(unit)})"
+
+    if len(values) == 1:
+        return f"The two heads are {pair(0)} apart"
+    return f"Most alike are {pair(low)}, least alike {pair(high)}"
+
+
+def _in_unit(unit: str) -> str:
+    """Return the unit to stand after a number; nothing for a distance, which has none."""
+    return "" if unit in {"", "distance"} else f" {unit}"
+
+
+def _groups(run: Run, names: list[str]) -> pd.Series[str]:
+    """Return what colours each head: its role where heads have earned any, else its layer."""
+    import pandas as pd
+
+    from headwise.summary import summarize
+
+    roles = {str(head.name): head.role or OTHER for head in summarize(run)}
+    if set(roles.values()) == {OTHER}:
+        roles = {str(name): f"layer {name.layer}" for name in run.heads}
+    return pd.Series([roles.get(name, OTHER) for name in names], index=names)
+
+
+def _colours(groups: pd.Series[str]) -> dict[str, Any]:
+    from headwise.drawing import palette
+
+    kinds = [kind for kind in dict.fromkeys(groups) if kind != OTHER]
+    if all(kind.startswith("layer ") for kind in kinds) and len(kinds) > 2:  # noqa: PLR2004  # layers have an order
+        import seaborn as sns
+
+        return dict(zip(sorted(kinds, key=lambda kind: int(kind[6:])), sns.color_palette("viridis", len(kinds)),
+                        strict=True))  # fmt: skip
+    return {**dict(zip(kinds, palette(len(kinds)), strict=True)), OTHER: "#b5b5b5"}
+
+
+# -- the clustered map -------------------------------------------------------------------------------------------------
+
+
+def _clustered(distances: pd.DataFrame, groups: pd.Series[str], analyzer: str, unit: str) -> Figure:
+    """Draw the map with the tree beside it; not by seaborn.clustermap, which opens a window of pyplot's."""
+    import seaborn as sns
+    from scipy.cluster.hierarchy import dendrogram, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
+    from headwise.drawing import headline, new_figure
+
+    count = len(distances)
+    condensed = squareform(distances.to_numpy(), checks=False)
+    tree = optimal_leaf_ordering(linkage(condensed, "average"), condensed)
+    side = min(max(0.42 * count, 3.0), 6.6)
+    figure = new_figure(side + 2.2, max(side, 0.07 * count) + 0.9)
+    headline(figure, f"Distances between heads ({analyzer})")
+    branches, strip, cells = figure.subplots(1, 3, width_ratios=[0.9, 0.16, side])
+    with _thin_lines():
+        order = dendrogram(tree, ax=branches, orientation="left", no_labels=True, color_threshold=0,
+                           above_threshold_color="#777777")["leaves"]  # fmt: skip
+    branches.invert_yaxis()
+    branches.set_axis_off()
+    names = distances.index[order]
+    sns.heatmap(
+        distances.loc[names, names], ax=cells, cmap="rocket_r", vmin=0, annot=count <= ANNOTATED_HEADS, fmt=".2f",
+        annot_kws={"fontsize": 8}, linewidths=0.8 if count <= NAMED_HEADS else 0,
+        cbar_kws={"label": f"distance{_in_unit(unit)}", "shrink": 0.7, "aspect": 25},
+        yticklabels=names, xticklabels=names if count <= NAMED_HEADS else False,
+    )  # fmt: skip
+    cells.yaxis.tick_right()
+    cells.tick_params(length=0, labelsize=8.5 if count <= NAMED_HEADS else 5)
+    cells.tick_params(axis="y", labelrotation=0)
+    cells.tick_params(axis="x", labelrotation=0 if count <= ANNOTATED_HEADS else 90)
+    _strip(strip, groups[names])
+    return figure
+
+
+def _thin_lines() -> Any:  # noqa: ANN401  # a context manager of matplotlib's
+    import matplotlib
+
+    return matplotlib.rc_context({"lines.linewidth": 0.9})
+
+
+def _strip(axes: Axes, groups: pd.Series[str]) -> None:
+    """Draw a strip of the heads' colours along the map, with a legend below."""
+    from matplotlib.patches import Patch
+
+    colours = _colours(groups)
+    for place, kind in enumerate(groups):
+        axes.axhspan(place, place + 1, color=colours[kind], linewidth=0)
+    axes.set(xlim=(0, 1), ylim=(len(groups), 0))
+    axes.set_axis_off()
+    used = [kind for kind in colours if (groups == kind).any()]
+    axes.figure.legend(
+        [Patch(color=colours[kind]) for kind in used], used, loc="outside lower left", ncols=4, handlelength=1,
+        handleheight=1, fontsize=8,
+    )  # fmt: skip
+
+
+# -- the plane ---------------------------------------------------------------------------------------------------------
+
+
+def _scattered(points: Floats, groups: pd.Series[str], share: float, unit: str) -> Figure:
+    from headwise.drawing import headline, new_figure
+
+    figure = new_figure(6.5, 5)
+    headline(figure, f"Heads on a plane that shows {share:.0%} of their distances")
+    axes = figure.subplots()
+    for (kind, colour), marker in zip(_colours(groups).items(), "osD^vPX<>*hpd" * 8, strict=False):
+        own = (groups == kind).to_numpy()
+        if own.any():
+            axes.scatter(*points[own].T, color=colour, s=34, marker=marker, label=kind, linewidth=0.4,
+                         edgecolor="white", zorder=3)  # fmt: skip
+    for place in _named(points):
+        axes.annotate(groups.index[place], points[place], xytext=(4, 3), textcoords="offset points", fontsize=8)
+    axes.set_aspect("equal", "datalim")
+    axes.margins(0.12)
+    axes.set(xlabel=f"first coordinate{_in_unit(unit)}", ylabel=f"second coordinate{_in_unit(unit)}")
+    axes.grid()
+    figure.legend(loc="outside lower left", ncols=4, handletextpad=0.2, fontsize=8)
+    return figure
+
+
+def _named(points: Floats) -> list[int]:
+    """Return the points that get their names: all of a few, of many those that leave each other room."""
+    import numpy as np
+
+    if len(points) <= NAMED_HEADS:
+        return list(range(len(points)))
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)  # (heads, heads)
+    room = 0.1 * float(apart.max())
+    named: list[int] = []
+    for place in np.argsort(-apart.mean(1), kind="stable").tolist():  # the outermost first
+        if all(apart[place, other] > room for other in named):
+            named.append(place)
+    return named
+
+
+@hookimpl
+def headwise_renderers() -> Iterator[Renderer]:
+    """Offer the renderer."""
+    yield Renderer(
+        name="diversity-map",
+        summary="distances between heads, clustered and on a plane",
+        render=render,
+        order=40,
+    )

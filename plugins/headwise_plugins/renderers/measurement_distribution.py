@@ -1,0 +1,156 @@
+"""How the measurements of a head vary from document to document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from headwise.contracts import Picture, Renderer, Section
+from headwise.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from headwise.run import Run
+
+MOST_HEADS = 16
+"""Heads that are drawn in a panel; of more, those furthest from chance."""
+NAMED_DOCUMENTS = 6
+"""Documents that have colours of their own and a legend; of more, points are alike."""
+BOXES_FROM = 10
+"""Documents from which boxes are drawn beneath the points."""
+
+
+def render(run: Run) -> Iterator[Section]:
+    """Yield one section with one picture: a panel for each measurement that is a share of attention."""
+    from headwise.drawing import head_names, speaking, told_analyzers
+    from headwise.fonts import drawing_style
+
+    told = told_analyzers(run)
+    measured = run.measurements().dropna(subset=["value", "chance"])
+    shares = measured[measured["analyzer"].map(lambda name: told.get(name, {}).get("unit") == "share")]
+    shares = speaking(shares)
+    if shares["document"].nunique() < 2:  # noqa: PLR2004  # one document has no distribution
+        return
+    shares = shares.assign(name=head_names(shares))
+    with drawing_style():
+        figure = _figure(shares)
+    yield Section(
+        title="From document to document",
+        text=_text(shares),
+        pictures=(Picture(name="measurement-distribution", figure=figure, description=_description(shares)),),
+    )
+
+
+def _figure(shares: pd.DataFrame) -> Figure:
+    from headwise.drawing import new_panels
+
+    analyzers = shares["analyzer"].unique().tolist()
+    heads = min(shares["name"].nunique(), MOST_HEADS)
+    figure, panels = new_panels(
+        len(analyzers), columns=3, width=3, height=(0.3 if heads <= MOST_HEADS // 2 else 0.2) * heads + 0.7,
+        title="Share of attention, one point a document",
+    )  # fmt: skip
+    for panel, analyzer in zip(panels, analyzers, strict=True):
+        _panel(panel, _furthest(shares[shares["analyzer"] == analyzer]))
+        panel.set_title(analyzer, fontsize=9.5)
+    if shares["document"].nunique() <= NAMED_DOCUMENTS:
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", ncols=3, handletextpad=0.2)
+    return figure
+
+
+def _furthest(group: pd.DataFrame) -> pd.DataFrame:
+    """Return the measurements of the heads that fit; where there are more, those furthest from chance."""
+    excess = _weighted(group)
+    if len(excess) <= MOST_HEADS:
+        return group
+    chosen = excess.abs().sort_values(ascending=False, kind="stable").index[:MOST_HEADS]
+    return group[group["name"].isin(chosen)]
+
+
+def _weighted(group: pd.DataFrame) -> pd.Series[float]:
+    """Return each head's excess over chance, over all documents."""
+    excess = (group["value"] - group["chance"]) * group["rows"]
+    return excess.groupby(group["name"]).sum() / group["rows"].groupby(group["name"]).sum()
+
+
+def _panel(axes: Axes, group: pd.DataFrame) -> None:
+    import numpy as np
+    import seaborn as sns
+
+    from headwise.drawing import CHANCE
+
+    names = group["name"].unique().tolist()
+    documents = group["document"].unique()
+    if len(documents) >= BOXES_FROM:
+        sns.boxplot(group, x="value", y="name", order=names, ax=axes, color="#dbe5ef", linecolor="#7a8ea3",
+                    linewidth=0.9, width=0.65, showfliers=False)  # fmt: skip
+    _points(axes, group, names, documents)
+    chance = group.groupby("name")["chance"].mean()[names]
+    places = np.arange(len(names))
+    axes.vlines(chance, places - 0.45, places + 0.45, color=CHANCE, linewidth=1.4, linestyle=(0, (2, 1)), zorder=3)
+    axes.set(xlabel="share", ylabel="", ylim=(len(names) - 0.4, -0.6))
+    axes.set_xlim(left=0)
+    axes.set_yticks(places, names)
+    axes.tick_params(axis="y", length=0)
+    axes.locator_params(axis="x", nbins=5)
+    axes.grid(axis="x")
+
+
+def _points(axes: Axes, group: pd.DataFrame, names: list[str], documents: Any) -> None:  # noqa: ANN401  # an array of str
+    import numpy as np
+
+    from headwise.drawing import palette
+    from headwise.fonts import drawable
+
+    place = group["name"].map({name: number for number, name in enumerate(names)})
+    if len(documents) <= NAMED_DOCUMENTS:
+        spread = np.linspace(-0.2, 0.2, len(documents))
+        for number, (document, colour) in enumerate(zip(documents, palette(len(documents)), strict=True)):
+            own = group["document"] == document
+            axes.scatter(group.loc[own, "value"], place[own] + spread[number], s=20, color=colour,
+                         marker="osD^vP"[number], label=drawable(document), zorder=4, linewidth=0)  # fmt: skip
+        return
+    spread = np.linspace(-0.22, 0.22, 7)  # a fixed pattern: the same picture from the same numbers
+    shift = group["document"].map({document: spread[3 * n % 7] for n, document in enumerate(documents)})
+    axes.scatter(group["value"], place + shift, s=6, color="#2f4b66", alpha=0.5, linewidth=0, zorder=4)
+
+
+def _text(shares: pd.DataFrame) -> str:
+    count, heads = shares["document"].nunique(), shares["name"].nunique()
+    boxes = (
+        " The box holds the middle half of the documents, its line is the median." if count >= BOXES_FROM else ""
+    )
+    chosen = f" Of {heads} heads the {MOST_HEADS} furthest from chance are drawn." if heads > MOST_HEADS else ""
+    return (
+        f"Each point is one of {count} documents: the mean over its rows. A head that does one thing throughout has its "
+        f"points close together. The dashed line is chance, which differs between documents of different length.{boxes}"
+        f"{chosen}"
+    )
+
+
+def _description(shares: pd.DataFrame) -> str:
+    from headwise.format import format_value
+
+    ranges = shares.groupby(["analyzer", "name"], sort=False)["value"].agg(["min", "max"])
+    widest = (ranges["max"] - ranges["min"]).groupby("analyzer", sort=False).idxmax()
+    said = [
+        f"{analyzer}, {name} from {format_value(ranges.at[(analyzer, name), 'min'], 'share')} to "
+        f"{format_value(ranges.at[(analyzer, name), 'max'], 'share')}"
+        for analyzer, name in widest
+    ]
+    return f"Shares by document and head. The widest ranges: {'; '.join(said)}."
+
+
+@hookimpl
+def headwise_renderers() -> Iterator[Renderer]:
+    """Offer the renderer."""
+    yield Renderer(
+        name="measurement-distribution",
+        summary="each share of attention over documents, by head",
+        render=render,
+        order=30,
+    )

@@ -1,0 +1,291 @@
+"""Every analyzer on every head, against chance: a matrix of values, and each value with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from headwise.contracts import Picture, Renderer, Section
+from headwise.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from headwise.run import Run
+
+MOST_HEADS = 16
+"""Heads that one matrix can show as columns; more stand as a grid of layers and heads for each analyzer."""
+SHOWN_HEADS = 12
+"""Heads whose intervals are shown where there are more than fit."""
+MARKS = ((1, "^"), (-1, "v"))
+
+
+def render(run: Run) -> Iterator[Section]:
+    """Yield one section: the matrix, and the values with their intervals."""
+    from headwise.drawing import head_names, speaking, told_analyzers
+    from headwise.fonts import drawing_style
+
+    evidence = speaking(run.evidence())
+    if evidence.empty:
+        return
+    told = told_analyzers(run)
+    evidence = evidence.assign(
+        name=head_names(evidence),
+        unit=[told.get(analyzer, {}).get("unit", "") for analyzer in evidence["analyzer"]],
+        side=(evidence["low"] > 0).astype(int) - (evidence["high"] < 0).astype(int),  # 0: chance lies in the interval
+    )
+    many = evidence["name"].nunique() > MOST_HEADS
+    with drawing_style():
+        matrix = _grids(evidence) if many else _matrix(evidence)
+        intervals = _intervals(evidence)
+    table = evidence.pivot_table(index="name", columns="analyzer", values="value", sort=False).round(3)
+    yield Section(
+        title="Every head against chance",
+        text=_text(evidence, run, many=many),
+        pictures=(
+            Picture(name="measurement-matrix", figure=matrix, description=_description(evidence)),
+            Picture(name="measurement-intervals", figure=intervals, description=_interval_description(evidence)),
+        ),
+        table=table.rename_axis(columns=None).reset_index(names="head"),
+    )
+
+
+# -- the matrix --------------------------------------------------------------------------------------------------------
+
+
+def _matrix(evidence: pd.DataFrame) -> Figure:
+    """Draw analyzers as rows and heads as columns, one colour scale for each unit."""
+    from headwise.drawing import headline, new_figure
+
+    heads = evidence["name"].unique().tolist()
+    groups = list(evidence.groupby("unit", sort=False))
+    rows = [group["analyzer"].nunique() for _, group in groups]
+    figure = new_figure(max(3.2 + 0.66 * len(heads), 6.5), 0.36 * sum(rows) + 0.14 * len(rows) + 1.75)
+    headline(figure, "What each head looks at, against even attention")
+    upper, lower = figure.subfigures(2, 1, height_ratios=[0.36 * sum(rows) + 0.75, 0.72])
+    grid = upper.add_gridspec(len(groups), 2, width_ratios=[0.8, len(heads)], height_ratios=rows, wspace=0.02)
+    bars = lower.subplots(1, len(groups), squeeze=False)[0]
+    for index, (unit, group) in enumerate(groups):
+        chance, cells = upper.add_subplot(grid[index, 0]), upper.add_subplot(grid[index, 1])
+        _chance_column(chance, group, named=index == 0)
+        _cells(cells, bars[index], group, heads, named=index == 0)
+        bars[index].set_title(f"excess over chance, {unit or 'no unit'}", fontsize=8.5, pad=4)
+    return figure
+
+
+def _chance_column(axes: Axes, group: pd.DataFrame, *, named: bool) -> None:
+    from headwise.format import format_value
+
+    unit = group["unit"].iloc[0]
+    chance = group.groupby("analyzer", sort=False)["chance"].mean()
+    axes.set(xlim=(0, 1), ylim=(len(chance), 0), yticks=[place + 0.5 for place in range(len(chance))])
+    axes.set_yticklabels(chance.index, fontsize=9.5)
+    axes.set_xticks([0.5], ["chance"] if named else [""])
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    for place, value in enumerate(chance):
+        axes.text(0.5, place + 0.5, format_value(value, unit), ha="center", va="center", fontsize=9, color="#666666")
+
+
+def _cells(axes: Axes, bar: Axes, group: pd.DataFrame, heads: list[str], *, named: bool) -> None:
+    import seaborn as sns
+
+    from headwise.drawing import DIVERGING
+    from headwise.format import format_value
+
+    unit = group["unit"].iloc[0]
+
+    def wide(column: str) -> pd.DataFrame:
+        return group.pivot_table(index="analyzer", columns="name", values=column, sort=False)[heads]
+
+    excess, side = wide("excess"), wide("side")
+    most = max(float(excess.abs().to_numpy().max()), 1e-9)
+    sns.heatmap(
+        excess, ax=axes, cbar_ax=bar, cmap=DIVERGING, vmin=-most, vmax=most, linewidths=1.5, linecolor="white",
+        annot=wide("value").map(lambda value: format_value(value, unit)), fmt="", annot_kws={"fontsize": 9},
+        cbar_kws={"orientation": "horizontal", "ticks": [-most, 0, most]},
+    )  # fmt: skip
+    bar.set_xticklabels([f"−{format_value(most, unit)}", "0", f"+{format_value(most, unit)}"])
+    bar.tick_params(length=2)
+    _mark(axes, side.to_numpy(), size=3.5, inset=0.13)
+    axes.set(xlabel="", ylabel="", yticks=[])
+    axes.tick_params(length=0, labeltop=named, labelbottom=False, labelrotation=0)
+
+
+def _mark(axes: Axes, sides: Any, *, size: float, inset: float) -> None:  # noqa: ANN401  # an int array
+    """Put a triangle in the corner of each cell whose whole interval lies on one side of chance."""
+    import numpy as np
+
+    for sign, marker in MARKS:
+        rows, columns = np.nonzero(sides == sign)
+        axes.plot(columns + 1 - inset, rows + inset * 1.6, marker, markersize=size, color="#1a1a1a",
+                  markeredgewidth=0)  # fmt: skip
+
+
+# -- a grid for each analyzer, where there are many heads --------------------------------------------------------------
+
+
+def _grids(evidence: pd.DataFrame) -> Figure:
+    """Draw layers as rows and heads as columns, a panel with a scale of its own for each analyzer."""
+    from headwise.drawing import new_panels
+    from headwise.format import format_value
+
+    analyzers = evidence["analyzer"].unique().tolist()
+    layers, heads = evidence["layer"].nunique(), evidence["head"].nunique()
+    height = min(max(2.45 * layers / heads, 1.0), 4.5) + 0.75
+    figure, panels = new_panels(
+        len(analyzers), columns=3, width=3, height=height, title="What each head looks at, against even attention"
+    )
+    for place, (panel, analyzer) in enumerate(zip(panels, analyzers, strict=True)):
+        group = evidence[evidence["analyzer"] == analyzer]
+        _grid(panel, group, annotated=heads <= MOST_HEADS)
+        unit = group["unit"].iloc[0]
+        panel.set_title(f"{analyzer}\nchance {format_value(group['chance'].mean(), unit)} {unit}", fontsize=9.5)
+        panel.set_ylabel("layer" if place % 3 == 0 else "")
+    return figure
+
+
+def _grid(axes: Axes, group: pd.DataFrame, *, annotated: bool) -> None:
+    import seaborn as sns
+
+    from headwise.drawing import DIVERGING
+
+    def wide(column: str) -> pd.DataFrame:
+        return group.pivot_table(index="layer", columns="head", values=column)
+
+    excess = wide("excess")
+    most = max(float(excess.abs().to_numpy().max()), 1e-9)
+    sns.heatmap(
+        excess, ax=axes, cmap=DIVERGING, vmin=-most, vmax=most, linewidths=0.4, linecolor="white",
+        annot=wide("value").map(_short) if annotated else None, fmt="", annot_kws={"fontsize": 5.2},
+        cbar_kws={"shrink": 0.8, "aspect": 25, "pad": 0.02, "ticks": [-most, 0, most], "format": _signed},
+    )  # fmt: skip
+    _mark(axes, wide("side").to_numpy(), size=1.7, inset=0.11)
+    axes.set_xlabel("head", fontsize=8.5)
+    axes.tick_params(length=0, labelrotation=0, labelsize=7)
+    axes.figure.axes[-1].tick_params(length=2, labelsize=7)
+
+
+def _signed(value: float, _place: int) -> str:
+    return "0" if value == 0 else f"{value:+.2g}".replace("-", "−")
+
+
+def _short(value: float) -> str:
+    """Return a value in three characters or so: '.42', '3.2', '27'."""
+    if abs(value) < 1:
+        return f"{value:.2f}".replace("0.", ".").replace(".00", "0")
+    return f"{value:.1f}" if abs(value) < 10 else f"{value:.0f}"  # noqa: PLR2004
+
+
+# -- values with intervals ---------------------------------------------------------------------------------------------
+
+
+def _intervals(evidence: pd.DataFrame) -> Figure:
+    """Draw a panel for each analyzer: each head's value with its interval, beside chance."""
+    from headwise.drawing import new_panels
+
+    analyzers = evidence["analyzer"].unique().tolist()
+    shown = min(evidence["name"].nunique(), MOST_HEADS)
+    figure, panels = new_panels(
+        len(analyzers), columns=3, width=3, height=0.16 * shown + 0.8, title="Each value with its interval, and chance"
+    )
+    for panel, analyzer in zip(panels, analyzers, strict=True):
+        group = _furthest(evidence[evidence["analyzer"] == analyzer])
+        _interval_panel(panel, group.reset_index(drop=True))
+        panel.set_title(analyzer, fontsize=9.5)
+        panel.set_xlabel(group["unit"].iloc[0], fontsize=8.5)
+    return figure
+
+
+def _furthest(group: pd.DataFrame) -> pd.DataFrame:
+    """Return the heads that fit; where there are more, those furthest from chance, the furthest first."""
+    if len(group) <= MOST_HEADS:
+        return group
+    return group.loc[group["excess"].abs().sort_values(ascending=False, kind="stable").index[:SHOWN_HEADS]]
+
+
+def _interval_panel(axes: Axes, group: pd.DataFrame) -> None:
+    from headwise.drawing import ABOVE, BELOW, CHANCE
+
+    low, high = group["chance"] + group["low"], group["chance"] + group["high"]
+    colours = group["side"].map({1: ABOVE, 0: CHANCE, -1: BELOW})
+    axes.vlines(
+        group["chance"], group.index - 0.5, group.index + 0.5, color=CHANCE, linewidth=1.2, linestyle=(0, (3, 2))
+    )
+    axes.hlines(group.index, low, high, color=colours, linewidth=2)
+    axes.scatter(group["value"], group.index, s=22, color=colours, zorder=3)
+    inside = group[group["side"] == 0]
+    axes.scatter(inside["value"], inside.index, s=9, color="white", zorder=4)
+    axes.set_yticks(group.index, group["name"])
+    axes.set_ylim(len(group) - 0.4, -0.6)
+    axes.margins(x=0.08)
+    axes.locator_params(axis="x", nbins=5)
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+def _text(evidence: pd.DataFrame, run: Run, *, many: bool) -> str:
+    confidence = run.manifest["settings"].get("confidence", 0.95)
+    methods = evidence["method"].unique()
+    drawn = (
+        "Each panel is one measurement, each cell a head (layer by head)"
+        if many
+        else "Each row is one measurement, each column a head"
+    )
+    shown = (
+        f" Of {evidence['name'].nunique()} heads the {SHOWN_HEADS} furthest from chance are drawn for each measurement."
+        if many
+        else ""
+    )
+    return (
+        f"{drawn}. The number is the head's value; the colour says how far it lies above (red) or below (blue) what "
+        "attention spread evenly over the visible tokens would give. Measurements of different units have colour "
+        "scales of their own. A triangle marks a value whose whole interval lies above (▲) or below (▼) chance.\n\n"
+        f"The second picture shows the values with their {confidence:.0%} intervals ({'; '.join(methods)}); the dashed "
+        f"line is chance, and a hollow point in grey is a value that chance cannot be ruled out for.{shown}"
+    )
+
+
+def _description(evidence: pd.DataFrame) -> str:
+    from headwise.format import format_value
+
+    least = evidence["excess"].abs() / evidence.groupby("analyzer")["excess"].transform(
+        lambda column: column.abs().max()
+    )
+    clear = evidence[(evidence["side"] != 0) & (least == 1)]
+    said = [
+        f"{analyzer}: {name} with {format_value(value, unit)} {unit} against {format_value(chance, unit)} by chance"
+        for analyzer, name, value, chance, unit in clear[["analyzer", "name", "value", "chance", "unit"]].itertuples(
+            index=False
+        )
+    ]
+    furthest = ". Furthest from chance, by measurement: " + "; ".join(said) if said else ""
+    return (
+        f"Matrix of {evidence['analyzer'].nunique()} measurements and {evidence['name'].nunique()} heads; "
+        f"{(evidence['side'] > 0).sum()} values lie clearly above chance, {(evidence['side'] < 0).sum()} clearly "
+        f"below, {(evidence['side'] == 0).sum()} cannot be told from it{furthest}."
+    )
+
+
+def _interval_description(evidence: pd.DataFrame) -> str:
+    from headwise.format import format_value
+
+    widest = (evidence["high"] - evidence["low"]).groupby([evidence["analyzer"], evidence["unit"]], sort=False).median()
+    widths = "; ".join(f"{analyzer} {format_value(width, unit)}" for (analyzer, unit), width in widest.items())
+    return f"Values with intervals beside chance. Median width of the intervals: {widths}."
+
+
+@hookimpl
+def headwise_renderers() -> Iterator[Renderer]:
+    """Offer the renderer."""
+    yield Renderer(
+        name="measurement-matrix",
+        summary="every analyzer on every head, with chance and interval",
+        render=render,
+        order=10,
+    )

@@ -1,0 +1,87 @@
+"""The loss while the model was trained, and on text that was held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from headwise.contracts import Picture, Renderer, Section
+from headwise.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from headwise.run import Run
+
+SMOOTHED_FROM = 400
+"""Steps from which the loss is also drawn as a running mean."""
+
+
+def render(run: Run) -> Iterator[Section]:
+    """Yield one section with one picture; none for a run whose model was not trained here."""
+    from headwise.fonts import drawing_style
+
+    if "train" not in run.manifest["steps"]:
+        return
+    training = run.training()
+    if training.empty:
+        return
+    with drawing_style():
+        figure = _figure(training)
+    told = _told(training)
+    yield Section(
+        title="Training",
+        text=told,
+        pictures=(Picture(name="training-curves", figure=figure, description=f"Loss by step. {told}"),),
+    )
+
+
+def _figure(training: pd.DataFrame) -> Figure:
+    import seaborn as sns
+
+    from headwise.drawing import CHANCE, headline, new_figure, palette
+
+    held_out = training.dropna(subset="held_out_loss")
+    colour, other = palette(2)
+    figure = new_figure(6.5, 3.2)
+    axes = figure.subplots()
+    headline(figure, "Loss while training")
+    smooth = len(training) >= SMOOTHED_FROM
+    sns.lineplot(training, x="step", y="loss", ax=axes, color=colour, linewidth=0.7 if smooth else 1.6,
+                 alpha=0.35 if smooth else 1, label=None if smooth else "training", errorbar=None)  # fmt: skip
+    if smooth:
+        window = len(training) // 40
+        mean = training["loss"].rolling(window, center=True, min_periods=1).mean()
+        axes.plot(training["step"], mean, color=colour, linewidth=1.6, label=f"training, mean of {window} steps")
+    if len(held_out):
+        axes.plot(held_out["step"], held_out["held_out_loss"], "o-", color=other, markersize=3.5, linewidth=1.3,
+                  label="held-out text")  # fmt: skip
+        best = held_out.loc[held_out["held_out_loss"].idxmin()]
+        axes.axhline(best["held_out_loss"], color=CHANCE, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
+    axes.set(xlabel="step", ylabel="loss", xlim=(0, training["step"].max() * 1.01))
+    axes.grid(axis="y")
+    axes.legend()
+    return figure
+
+
+def _told(training: pd.DataFrame) -> str:
+    first, last = training.iloc[0], training.iloc[-1]
+    text = (
+        f"Over {last['step']:.0f} steps ({last['seconds']:.0f} s) the loss went from {first['loss']:.3f} to "
+        f"{last['loss']:.3f}."
+    )
+    held_out = training.dropna(subset="held_out_loss")
+    if held_out.empty:
+        return text
+    best = held_out.loc[held_out["held_out_loss"].idxmin()]
+    return (
+        f"{text} On held-out text it was {held_out['held_out_loss'].iloc[-1]:.3f} at the end and lowest, "
+        f"{best['held_out_loss']:.3f}, at step {best['step']:.0f} (dashed line)."
+    )
+
+
+@hookimpl
+def headwise_renderers() -> Iterator[Renderer]:
+    """Offer the renderer."""
+    yield Renderer(name="training-curves", summary="loss and held-out loss by step", render=render, order=90)

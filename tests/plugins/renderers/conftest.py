@@ -1,0 +1,193 @@
+"""Runs whose attention is known: written by hand, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from headwise.run import Run
+from headwise.run_folder import RunFolder
+from headwise.tables import ATTENTION, EVIDENCE, MEASUREMENTS, PAIRS, PROFILES, TOKENS, TRAINING
+
+Weights = npt.NDArray[np.float32]
+
+ANALYZERS = {
+    "previous-token": "share",
+    "punctuation-focus": "share",
+    "padding": "share",
+    "entropy": "nats",
+    "mean-distance": "tokens",
+}
+CHINESE = {
+    "第一回": "話說大宋仁宗天子在位,嘉祐三年三月三日五更三點,天子駕坐紫宸殿,受百官朝賀。",
+    "第二回": "那高俅在臨淮州,因得了赦宥罪犯,思鄉要回東京。",
+    "第三回": "話說當時史進道:「卻怎生是好?」",
+}
+ENGLISH = {"Moby-Dick 1": "Call me Ishmael . Some years ago - never mind how long precisely - having little money"}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A run with the weights that it was made of."""
+
+    run: Run
+    weights: dict[str, Weights]
+    """Document -> float32 (heads, queries, keys), one window each, causal."""
+
+
+def softmax(scores: npt.NDArray[np.float64]) -> Weights:
+    """Return causal attention, float32 (heads, queries, keys), of these scores."""
+    count = scores.shape[-1]
+    hidden = np.triu(np.ones((count, count), dtype=bool), k=1)
+    exponential = np.exp(np.where(hidden, -np.inf, scores))
+    return (exponential / exponential.sum(-1, keepdims=True)).astype(np.float32)
+
+
+def patterned(tokens: Sequence[str], heads: int, seed: int) -> Weights:
+    """Return attention, (heads, queries, keys): every third head looks back one, every third at punctuation."""
+    count = len(tokens)
+    scores = np.random.default_rng(seed).normal(0, 0.7, (heads, count, count))
+    punctuation = np.array([not token.isalnum() for token in tokens])
+    for head in range(heads):
+        strength = 1 + 3 * (head % 5) / 5
+        if head % 3 == 0:
+            scores[head] += strength * np.eye(count, k=-1)
+        elif head % 3 == 1:
+            scores[head] += strength * punctuation
+    return softmax(scores)
+
+
+def _rows_of(weights: Weights, tokens: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return each analyzer's numbers, (heads, queries), computed anew here."""
+    wide = weights.astype(np.float64)
+    heads, count, _ = wide.shape
+    distances = np.arange(count)[:, None] - np.arange(count)
+    logarithms = np.log(wide, where=wide > 0, out=np.zeros_like(wide))
+    return {
+        "previous-token": (wide * (distances == 1)).sum(-1),
+        "punctuation-focus": wide @ np.array([float(not token.isalnum()) for token in tokens]),
+        "padding": np.zeros((heads, count)),
+        "entropy": -(wide * logarithms).sum(-1),
+        "mean-distance": (wide * distances).sum(-1),
+    }
+
+
+def _even(count: int) -> Weights:
+    return softmax(np.zeros((1, count, count)))
+
+
+def _tables(documents: Mapping[str, Sequence[str]], weights: Mapping[str, Weights], places: pd.DataFrame) -> Any:  # noqa: ANN401
+    measured, pairs = [], []
+    for document, tokens in documents.items():
+        own, even = _rows_of(weights[document], tokens), _rows_of(_even(len(tokens)), tokens)
+        for analyzer in ANALYZERS:
+            row = {"document": document, "analyzer": analyzer, "rows": len(tokens)}
+            value = own[analyzer].mean(-1)
+            measured.append(places.assign(**row, value=value, chance=even[analyzer].mean()))
+        roots = np.sqrt(weights[document].astype(np.float64))
+        for a in range(len(places)):
+            for b in range(a + 1, len(places)):
+                distance = np.sqrt(np.clip(1 - (roots[a] * roots[b]).sum(-1), 0, 1)).mean()
+                pairs.append((document, *places.loc[a], *places.loc[b], "hellinger", len(tokens), distance))
+    return pd.concat(measured), pd.DataFrame(pairs, columns=PAIRS.names)
+
+
+def _evidence(measured: pd.DataFrame) -> pd.DataFrame:
+    weighted = measured.assign(value=measured["value"] * measured["rows"], chance=measured["chance"] * measured["rows"])
+    frame = weighted.groupby(["layer", "head", "analyzer"], sort=False)[["rows", "value", "chance"]].sum().reset_index()
+    frame[["value", "chance"]] = frame[["value", "chance"]].div(frame["rows"], axis=0)
+    frame["excess"] = frame["value"] - frame["chance"]
+    half = 0.25 * frame["excess"].abs() + 0.02
+    frame["low"], frame["high"] = frame["excess"] - half, frame["excess"] + half
+    clear = (frame["low"] > 0) & (frame["excess"] > 0.1) & frame["analyzer"].isin(["previous-token", "punctuation-focus"])  # fmt: skip
+    return frame.assign(p=0.01, q=0.02, role=frame["analyzer"].where(clear, ""), method="stretches of 16 rows")
+
+
+def _profiles(weights: Mapping[str, Weights], places: pd.DataFrame) -> pd.DataFrame:
+    reach = max(one.shape[-1] for one in weights.values())
+    rows = sum(one.shape[1] for one in weights.values())
+    sums = np.zeros((len(places) + 1, reach))
+    for one in weights.values():
+        for distance in range(one.shape[-1]):
+            both = np.concatenate([one, _even(one.shape[-1])])
+            sums[:, distance] += np.diagonal(both, -distance, 1, 2).sum(-1)
+    frames = [
+        place.to_frame().T.merge(
+            pd.DataFrame({"distance": range(reach), "rows": rows, "value": sums[i] / rows, "chance": sums[-1] / rows}),
+            how="cross",
+        )
+        for i, place in places.iterrows()
+    ]
+    return pd.concat(frames)
+
+
+def _write_attention(path: Path, weights: Mapping[str, Weights], places: pd.DataFrame) -> None:
+    rows = [
+        (document, 0, layer, head, query, 0, one[index, query, : query + 1])
+        for document, one in weights.items()
+        for index, (layer, head) in enumerate(places.itertuples(index=False))
+        for query in range(one.shape[1])
+    ]
+    path.parent.mkdir()
+    columns = dict(zip(ATTENTION.names, zip(*rows, strict=True), strict=True))
+    pq.write_table(pa.table(columns, schema=ATTENTION), path)
+
+
+def write_run(path: Path, texts: Mapping[str, str], layers: int, heads: int) -> Made:
+    """Write a run folder with these documents, a token a character (a word where there are spaces)."""
+    documents = {name: text.split() if " " in text else list(text) for name, text in texts.items()}
+    places = pd.DataFrame(
+        [(layer, head) for layer in range(layers) for head in range(heads)], columns=["layer", "head"]
+    )
+    weights = {name: patterned(tokens, len(places), seed) for seed, (name, tokens) in enumerate(documents.items())}
+    measured, pairs = _tables(documents, weights, places)
+    folder = RunFolder.begin(path, {"confidence": 0.95, "seed": 0}, {})
+    tokens = pd.DataFrame(
+        [
+            (name, 0, n, token, n, n, n + 1, not token.isalnum(), *[False] * 5)
+            for name, own in documents.items()
+            for n, token in enumerate(own)
+        ],
+        columns=TOKENS.names,
+    )
+    steps = np.arange(1, 201)
+    held_out = np.where(steps % 20 == 0, 4.8 - steps / 250, np.nan)
+    training = pd.DataFrame(
+        {"step": steps, "loss": 2 + 3 * np.exp(-steps / 60), "held_out_loss": held_out, "seconds": steps / 10}
+    )
+    frames = {
+        "tokens.parquet": (tokens, TOKENS),
+        "training.parquet": (training, TRAINING),
+        "measurements.parquet": (measured, MEASUREMENTS),
+        "pairs.parquet": (pairs, PAIRS),
+        "profiles.parquet": (_profiles(weights, places), PROFILES),
+        "evidence.parquet": (_evidence(measured), EVIDENCE),
+    }
+    for name, (frame, schema) in frames.items():
+        folder.write_table(name, pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
+    _write_attention(path / "attention" / "part-00000.parquet", weights, places)
+    folder.finish("train", ["training.parquet", "tokens.parquet"], layers=layers, heads=heads)
+    folder.finish("export", ["attention/part-00000.parquet"], kept=[[name, 0] for name in documents])
+    told = [{"name": name, "unit": unit, "summary": name, "kind": "row"} for name, unit in ANALYZERS.items()]
+    told.append({"name": "hellinger", "unit": "distance", "summary": "Hellinger distance", "kind": "pair"})
+    folder.finish("analyze", [name for name in frames if name not in {"training.parquet", "tokens.parquet"}],
+                  analyzers=told)  # fmt: skip
+    return Made(Run(RunFolder.open(path)), weights)
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Made]:
+    """Make a run of so many layers and heads on these texts, three Chinese ones where none are given."""
+
+    def make(layers: int = 1, heads: int = 4, texts: Mapping[str, str] = CHINESE) -> Made:
+        return write_run(tmp_path / f"run-{layers}-{heads}-{len(texts)}", texts, layers, heads)
+
+    return make

@@ -1,0 +1,96 @@
+"""What renderers share: figures without pyplot's state, panels, colours and the names of heads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from headwise.run import Run
+
+PAGE_WIDTH = 9.0
+"""Inches; the widest that a figure may be to stand on the page in its own size."""
+CHANCE = "#8a8a8a"
+"""What attention spread evenly would give."""
+ABOVE, BELOW = "#b3443a", "#2f6fad"
+"""Above and below chance: the ends of `DIVERGING`, apart for colour-blind readers too."""
+DIVERGING = "vlag"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, inches, that belongs to no window and leaves its parts room by itself."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(min(width, PAGE_WIDTH), height), layout="constrained")
+
+
+def new_panels(
+    count: int, *, columns: int, width: float, height: float, title: str, **shared: bool
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `count` panels of this size, inches, row by row; places that are left over stay empty."""
+    columns = max(1, min(columns, count))
+    rows = -(-count // columns)
+    figure = new_figure(columns * width, rows * height + 0.45)
+    grid = figure.subplots(rows, columns, squeeze=False, **shared)
+    panels = list(grid.flat)
+    for panel in panels[count:]:
+        panel.remove()
+    headline(figure, title)
+    return figure, panels[:count]
+
+
+def headline(figure: Figure, title: str) -> None:
+    """Give the figure a title at its left."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, color="#111111")
+
+
+def head_names(frame: pd.DataFrame, layer: str = "layer", head: str = "head") -> pd.Series[str]:
+    """Return the names of the heads in the rows of a frame.
+
+    >>> import pandas as pd
+    >>> head_names(pd.DataFrame({"layer": [0, 1], "head": [2, 11]})).tolist()
+    ['L0H2', 'L1H11']
+    """
+    return "L" + frame[layer].astype(str) + "H" + frame[head].astype(str)
+
+
+def palette(count: int) -> list[Any]:
+    """Return colours for `count` things: ones that colour-blind readers can tell apart as far as there are such."""
+    import seaborn as sns
+
+    return list(sns.color_palette("colorblind", count) if count <= 10 else sns.color_palette("husl", count))  # noqa: PLR2004
+
+
+def text_colours(colours: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return black or white, whichever is read better on each colour; colours is float (cells, 4), RGBA in 0..1."""
+    import numpy as np
+
+    linear = np.where(colours[:, :3] <= 0.04045, colours[:, :3] / 12.92, ((colours[:, :3] + 0.055) / 1.055) ** 2.4)  # noqa: PLR2004
+    luminance = linear @ np.array([0.2126, 0.7152, 0.0722])  # (cells,), WCAG relative luminance
+    return np.where(luminance > 0.179, "#1a1a1a", "#ffffff")  # noqa: PLR2004  # equal contrast with both
+
+
+def told_analyzers(run: Run) -> dict[str, dict[str, Any]]:
+    """Return what the run says of each analyzer that measured it, by name: unit, summary, bounds, sentence."""
+    return {told["name"]: told for told in run.manifest["steps"].get("analyze", {}).get("analyzers", [])}
+
+
+def speaking(evidence: pd.DataFrame) -> pd.DataFrame:
+    """Return the evidence without analyzers that are 0, by chance too, for every head: they cannot tell anything."""
+    tells = evidence.groupby("analyzer", sort=False)[["value", "chance"]].transform(lambda column: column.abs().max())
+    return evidence[(tells > 0).any(axis=1)]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a phrase.
+
+    >>> listed(["L0H0", "L0H1", "L1H3"])
+    'L0H0, L0H1 and L1H3'
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else list(names))
