@@ -9,6 +9,7 @@ import torch
 
 from headwise.classes import CLASSES, classify
 from headwise.document import Document
+from headwise.errors import PluginError
 
 if TYPE_CHECKING:
     from headwise.contracts import Tokenizer
@@ -57,19 +58,24 @@ class Tokens:
     def of(
         cls, document: Document | str, tokenizer: Tokenizer | None = None, vocabulary: Vocabulary | None = None
     ) -> Tokens:
-        """Cut a document into tokens and classify them; without a tokenizer every visible character is a token."""
+        """Cut a document into tokens and classify them; without a tokenizer every visible character is a token.
+
+        Raises:
+            PluginError: the tokenizer gave spans that are empty, overlap, go back or lie outside the text.
+        """
         document = Document("text", document) if isinstance(document, str) else document
         text = document.text
-        spans = [
-            span for span in (tokenizer.spans(text) if tokenizer else ((i, i + 1) for i in range(len(text))))
-            if tokenizer or text[span[0]].strip()
-        ]  # fmt: skip
-        texts = tuple(text[start:end] for start, end in spans)
+        if tokenizer is None:
+            spans = [(place, place + 1) for place, character in enumerate(text) if not character.isspace()]
+        else:
+            spans = list(tokenizer.spans(text))
         flat = torch.tensor(spans, dtype=torch.int64).reshape(-1, 2)  # (tokens, 2)
-        none = torch.full((len(texts),), -1)
+        if tokenizer is not None:
+            _check_spans(flat, len(text), tokenizer.name)
+        texts = tuple(text[start:end] for start, end in spans)
         return cls(
             texts=texts,
-            ids=torch.tensor(vocabulary.encode(texts), dtype=torch.int64) if vocabulary else none,
+            ids=torch.tensor(vocabulary.encode(texts) if vocabulary else [-1] * len(texts), dtype=torch.int64),
             positions=torch.arange(len(texts)),
             starts=flat[:, 0],
             ends=flat[:, 1],
@@ -106,6 +112,20 @@ class Tokens:
             if field.name != "texts"
         }
         return replace(self, texts=self.texts + (PADDING_TEXT,) * extra, **filled)
+
+
+def _check_spans(spans: torch.Tensor, length: int, tokenizer: str) -> None:
+    """Refuse spans, int64 (tokens, 2), that do not come in order, overlap, are empty or lie outside the text."""
+    places = spans.flatten()  # start, end, start, end, ...
+    steps = places.diff()
+    if len(places) and (
+        places[0] < 0 or places[-1] > length or bool((steps < 0).any()) or bool((steps[::2] == 0).any())
+    ):
+        message = (
+            f"the tokenizer '{tokenizer}' gave spans that are empty, overlap, go back or lie outside the text of "
+            f"{length} characters; tell its author, or choose another one with --tokenizer"
+        )
+        raise PluginError(message)
 
 
 TOKEN_CLASSES = (*CLASSES, "special", "padding")
