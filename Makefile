@@ -1,0 +1,51 @@
+# make demo    headwise on the bundled passages, ending with a table of heads and the path of the report
+# make test    lint, types, architecture and every test, the browser and the wheel among them
+# make lint    the quick part of it
+# make bench   the benchmarks behind the figures in the README
+# make clean   remove what the others made
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p && break; done)
+BIN := .venv/bin
+# pip before 25.1 does not know dependency groups
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# two test processes share the cores, so that each must keep to one thread
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: demo test lint bench clean browser wheel
+
+demo: .venv/headwise
+	$(BIN)/headwise run
+
+test: lint browser
+	$(TEST)
+	scripts/test-wheel
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/test
+	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+browser:
+	@scripts/find-chromium
+
+clean:
+	rm -rf .venv dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "headwise needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet --upgrade 'pip>=25.1' --constraint constraints.txt
+	touch $@
+
+.venv/headwise: .venv/python pyproject.toml constraints.txt
+	$(PIP) install --constraint constraints.txt --editable .
+	touch $@
+
+.venv/test: .venv/headwise
+	$(PIP) install --constraint constraints.txt --group test
+	touch $@
