@@ -15,7 +15,7 @@ from headwise.errors import CorpusError
 
 logger = logging.getLogger("headwise")
 
-PIECE = 1 << 20
+PIECE = 1 << 18
 """Bytes that are looked at together."""
 SAMPLE = 1 << 18
 """Bytes that an encoding is guessed from."""

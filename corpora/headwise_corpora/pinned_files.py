@@ -91,6 +91,8 @@ class PinnedFiles:
 
         def fetch_one(file: PinnedFile) -> None:
             with self._told(file):
+                # pooch would make it too, but two threads at once would be in each other's way
+                (self.folder / file.path).parent.mkdir(parents=True, exist_ok=True)
                 store.fetch(file.path, downloader=pooch.HTTPDownloader())
 
         with (

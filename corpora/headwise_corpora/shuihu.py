@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from headwise import Corpus, Document
 from headwise_corpora.pinned_files import PinnedFile, PinnedFiles
 
-VERSE = re.compile(r"^　{4}　*(\S.*)$", re.MULTILINE)
+VERSE = re.compile(r"^　{4}[^\S\n]*(\S.*)$", re.MULTILINE)
 """A line of verse: the edition indents it by four full-width blanks (a list by more), and prose by two."""
 
 
