@@ -75,7 +75,7 @@ def rows_of(block: Block, start: int, stop: int) -> Block:
 
 def sample_blocks() -> Iterator[tuple[str, Block]]:
     """Yield blocks of many kinds, each with a few words that tell it: what the checks try an analyzer on."""
-    padded = Tokens.of(SAMPLE).padded(60)
+    padded = Tokens.of(SAMPLE).padded(len(SAMPLE.text))
     yield "a text, causal", make_block()
     yield "a text, in both directions", make_block(causal=False, seed=1)
     yield "a text with padding that is masked", make_block(padded, seed=2)

@@ -27,6 +27,8 @@ NEAR = 1e-4
 """Answers nearer than this, or than this share of them, are the same: sums of float32 depend on their order."""
 NEAR_PAIRS = 1e-3
 """The same for distances of heads: the square root of a rounding error of 1e-7 is 3e-4."""
+BLOCK_SIZES = (1, 5)
+"""Rows of the blocks that a window is cut into."""
 ROUNDING = 1e-5
 """How far rounding may carry a value over its declared bounds."""
 
@@ -115,7 +117,7 @@ def check_same_answer_whatever_the_block_size(analyzer: Analyzer) -> None:
     """Its numbers do not depend on how the rows of a window are cut into blocks."""
     for told, block in sample_blocks():
         whole, counts = numbers(analyzer, block, told), counting(analyzer, block)
-        for size in (1, 3, 7):
+        for size in BLOCK_SIZES:
             parts = list(pieces(block, size))
             found = f"gave other numbers for blocks of {size} rows than for all rows at once ({told})"
             why = "Windows are cut into blocks to fit in memory; keys that no row of a block can see are left out"

@@ -8,7 +8,7 @@ import torch
 
 from headwise.contracts import PairAnalyzer
 from headwise.testing.blocks import sample_blocks
-from headwise.testing.checks import numbers, pieces, same
+from headwise.testing.checks import BLOCK_SIZES, numbers, pieces, same
 
 
 def check_one_number_a_pair(analyzer: PairAnalyzer) -> None:
@@ -53,7 +53,7 @@ def check_mean_over_rows_whatever_the_block_size(analyzer: PairAnalyzer) -> None
     """It gives the mean over the block's rows, so blocks weighted by their rows give the mean over all."""
     for told, block in sample_blocks():
         whole = numbers(analyzer, block, told)
-        for size in (1, 3, 7):
+        for size in BLOCK_SIZES:
             parts = [len(part.queries) * numbers(analyzer, part, told) for part in pieces(block, size)]
             same(
                 analyzer,

@@ -1,0 +1,40 @@
+"""headwise's own analyzers keep every promise, as the registry finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from headwise import Analyzer, PairAnalyzer
+from headwise.registry import installed
+from headwise.testing import parametrize_with_checks
+
+OWN = [
+    offered.value
+    for offered in installed().offered("analyzer")
+    if offered.distribution == "headwise" and isinstance(offered.value, (Analyzer, PairAnalyzer))
+]
+
+
+@parametrize_with_checks(OWN)
+def test_keeps_its_promises(
+    analyzer: Analyzer | PairAnalyzer, check: Callable[[Analyzer | PairAnalyzer], None]
+) -> None:
+    """Every built-in analyzer passes every check."""
+    check(analyzer)
+
+
+def test_the_promised_analyzers_are_there() -> None:
+    """Each analyzer that headwise brings is found by its name."""
+    assert [analyzer.name for analyzer in OWN] == [
+        "entropy", "entropy-share", "first-token", "hellinger", "jensen-shannon", "largest-weight", "locality",
+        "mean-distance", "next", "padding", "previous", "punctuation-focus", "self", "sentence-start",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("analyzer", OWN, ids=lambda analyzer: analyzer.name)
+def test_each_says_where_it_comes_from(analyzer: Analyzer | PairAnalyzer) -> None:
+    """Every built-in has a formula and a source for the method section of the report."""
+    assert analyzer.formula
+    assert analyzer.source
