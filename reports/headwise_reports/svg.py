@@ -1,0 +1,79 @@
+"""matplotlib figures as SVG that can stand in an HTML page: real text, no style sheet, no colliding ids."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+if TYPE_CHECKING:
+    from headwise.contracts import Picture
+
+XLINK = "{http://www.w3.org/1999/xlink}href"
+REFERENCE = re.compile(r"url\(#([^)]+)\)")
+FONT = re.compile(r"(?:(?P<weight>bold|[1-9]00) )?(?:\S+ )*?(?P<size>[\d.]+)px")
+
+
+def inline_svg(picture: Picture, prefix: str) -> str:
+    """Return a picture as an `<svg>` element; the same picture and prefix give the same text.
+
+    Text stays text, in the page's font. Every id begins with `prefix`, which must be unique on the page: the
+    id of the element that describes the picture. Style attributes become presentation attributes, so that the page's
+    content-security policy need not allow any.
+    """
+    import matplotlib as mpl
+
+    written = io.BytesIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+        picture.figure.savefig(written, format="svg", metadata=nothing)
+    root = ET.fromstring(written.getvalue())  # noqa: S314  # matplotlib wrote it just now
+    _clean(root, prefix)
+    # What matplotlib's style sheet said of every element; attributes of the root are inherited.
+    root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt", "role": "img", "aria-labelledby": prefix}
+    return ET.tostring(root, encoding="unicode")
+
+
+def _clean(element: ET.Element, prefix: str) -> None:
+    """Take away namespaces, metadata and styles below an element; make ids and references start with the prefix."""
+    element.tag = _local(element.tag)
+    for child in list(element):
+        if _local(child.tag) in {"metadata", "style", "title"}:
+            element.remove(child)
+        else:
+            _clean(child, prefix)
+    attributes = dict(element.attrib)
+    element.attrib.clear()
+    for name, value in {**attributes, **_declarations(attributes.pop("style", ""))}.items():
+        if name == "style":
+            continue
+        if name == "id":
+            element.set("id", f"{prefix}-{value}")
+        elif name in {XLINK, "href"}:
+            element.set("href", f"#{prefix}-{value[1:]}" if value.startswith("#") else value)
+        else:
+            element.set(name, REFERENCE.sub(rf"url(#{prefix}-\1)", value))
+
+
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2]
+
+
+def _declarations(style: str) -> dict[str, str]:
+    """Return a style attribute as presentation attributes; of a font only size and weight are kept.
+
+    >>> _declarations("fill: #262626; font: 700 11px 'DejaVu Sans', 'Noto Sans CJK JP'; text-anchor: middle")
+    {'fill': '#262626', 'font-weight': '700', 'font-size': '11', 'text-anchor': 'middle'}
+    """
+    declarations: dict[str, str] = {}
+    for declaration in style.split(";"):
+        name, _, value = (part.strip() for part in declaration.partition(":"))
+        if name == "font":
+            found = FONT.match(value)
+            if found:
+                declarations |= {"font-weight": found["weight"]} if found["weight"] else {}
+                declarations["font-size"] = found["size"]
+        elif name and name != "font-family":
+            declarations[name] = value.removesuffix("px") if name == "font-size" else value
+    return declarations
