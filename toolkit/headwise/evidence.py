@@ -91,9 +91,9 @@ def weigh(
     enough = (documents.rows > 0).sum(0) >= FEWEST_DOCUMENTS  # (columns,)
     parts = _sums(stretches, ["document", "stretch"])
     draw = _Draw(seed, resamples, confidence)
-    by_document = draw.intervals(documents, documents.names[enough], "documents")
-    by_stretch = draw.intervals(parts, documents.names[~enough], "stretches of rows")
-    evidence = evidence.join(pd.concat([by_document, by_stretch]), on=COLUMNS)
+    by_document = draw.intervals(documents, evidence[enough], "documents")
+    by_stretch = draw.intervals(parts, evidence[~enough], "stretches of rows")
+    evidence = evidence.join(pd.concat([by_document, by_stretch]))
 
     evidence["q"] = false_discovery_control(evidence["p"]) if len(evidence) else evidence["p"]
     evidence["role"] = ""
@@ -130,19 +130,20 @@ class _Draw:
     resamples: int
     confidence: float
 
-    def intervals(self, sums: _Sums, names: pd.MultiIndex, units: str) -> pd.DataFrame:
-        """Return low, high, p and method of these columns; columns with rows in the same units share resamples."""
+    def intervals(self, sums: _Sums, wanted: pd.DataFrame, units: str) -> pd.DataFrame:
+        """Return low, high, p and method of the wanted rows; those that count in the same units share resamples."""
         result = pd.DataFrame(
-            {"low": np.nan, "high": np.nan, "p": 1.0, "method": f"no interval: too few {units}"}, index=names
+            {"low": np.nan, "high": np.nan, "p": 1.0, "method": f"no interval: too few {units}"}, index=wanted.index
         )
-        places = sums.names.get_indexer(names)  # -1: no such column, so nothing to resample
-        present = (sums.rows[:, places] > 0) & (places >= 0)  # (units, columns)
+        places = sums.names.get_indexer(pd.MultiIndex.from_frame(wanted[COLUMNS]))  # -1: there are no such sums
+        found = (places >= 0).nonzero()[0]
+        present = sums.rows[:, places[found]] > 0  # (units, wanted rows that are found)
         patterns, group = np.unique(present, axis=1, return_inverse=True)
         for number, pattern in enumerate(patterns.T):
             count = int(pattern.sum())
             if count < FEWEST_UNITS:
                 continue
-            chosen = (group.ravel() == number).nonzero()[0]
+            chosen = found[group.ravel() == number]
             taken = np.ix_(pattern, places[chosen])
             low, high, p = self._bootstrap(sums.excess[taken], sums.rows[taken])
             result.iloc[chosen, :3] = np.stack([low, high, p], axis=1)
