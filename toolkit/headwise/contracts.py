@@ -92,7 +92,7 @@ class Recipe:
     summary: str
     settings: type[RecipeSettings]
     build: Callable[[Any, Vocabulary], torch.nn.Module]
-    plan: Callable[[torch.nn.Module, TrainingMaterial, Any], TrainingPlan]
+    plan: Callable[[Any, TrainingMaterial, Any], TrainingPlan]
     default_context: int = 128
     """Tokens that the model reads at once, where the settings do not say; fewer where no document is as long.
     `settings.context` is filled in before `build` and `plan` are called."""

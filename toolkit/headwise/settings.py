@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from headwise.errors import SettingsError, nearest
 
@@ -39,8 +39,6 @@ class RunSettings(BaseModel):
     resamples: int = Field(default=2000, ge=100, le=100_000, description="bootstrap resamples")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="confidence of the intervals")
     rules: str = Field(default="headwise", description="rule set that gives the roles")
-    engine: str = Field(default="serial", description="where the analysis runs")
-    workers: int = Field(default=2, ge=1, le=1024, description="processes of the engine")
 
     @property
     def recipe_name(self) -> str:
@@ -51,6 +49,33 @@ class RunSettings(BaseModel):
     def recipe_options(self) -> dict[str, Any]:
         """The settings of the recipe, without its name."""
         return {key: value for key, value in self.recipe.items() if key != "name"}
+
+
+def refuse_uneven_heads(width: int, heads: int) -> None:
+    """Raise SettingsError where the heads do not divide the width, with the nearest numbers of heads that do.
+
+    >>> refuse_uneven_heads(width=32, heads=5)
+    Traceback (most recent call last):
+    headwise.errors.SettingsError: a width of 32 cannot be shared by 5 heads alike; use 4 or 8 heads, or another width
+    """
+    if heads >= 1 and width % heads == 0:
+        return
+    divisors = [number for number in range(1, width + 1) if width % number == 0]
+    fewer = [number for number in divisors if number < heads][-1:]
+    more = [number for number in divisors if number > heads][:1]
+    near = " or ".join(str(number) for number in fewer + more)
+    message = f"a width of {width} cannot be shared by {heads} heads alike; use {near} heads, or another width"
+    raise SettingsError(message)
+
+
+def _divides_width(heads: int, info: ValidationInfo) -> int:
+    if "width" in info.data:  # it is missing where it is wrong itself
+        refuse_uneven_heads(info.data["width"], heads)
+    return heads
+
+
+Heads = Annotated[int, Field(ge=1, validate_default=True), AfterValidator(_divides_width)]
+"""A number of heads that must divide the field `width`, which stands before it."""
 
 
 def validated(model: type[S], values: Mapping[str, Any], what: str) -> S:

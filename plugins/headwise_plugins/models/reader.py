@@ -1,0 +1,62 @@
+"""The reader's model: a causal language model made of the same multi-head self-attention, some layers deep."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from headwise.attention import MultiHeadSelfAttention
+
+
+class Layer(nn.Module):
+    """Pre-norm: attention, then a feed-forward network, each added to what came in."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = MultiHeadSelfAttention(width, heads, dropout=dropout, causal=True, rotary=True)
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return float (windows, tokens, width)."""
+        x = x + self.dropout(self.attention(self.attention_norm(x)))
+        added: torch.Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return x + added
+
+
+class Reader(nn.Module):
+    """Tells the next token from those before it. Rotary positions; the output shares the embedding's weights."""
+
+    def __init__(self, vocabulary: int, *, layers: int, heads: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.layers = nn.ModuleList(Layer(width, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self._initialise()
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the logits of each next token, (windows, tokens, vocabulary), for ids, int64 (windows, tokens)."""
+        x = self.embedding(ids)  # (windows, tokens, width)
+        for layer in self.layers:
+            x = layer(x)
+        return nn.functional.linear(self.norm(x), self.embedding.weight)
+
+    def loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross-entropy of the targets in nats, a scalar; both are int64 (windows, tokens).
+
+        Targets of -100 are left out; unknown tokens are targets like any other.
+        """
+        return nn.functional.cross_entropy(self(ids).flatten(0, 1), targets.flatten())
+
+    def _initialise(self) -> None:
+        """Draw small weights; what is added to the residual stream is smaller the more layers add to it (GPT-2)."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim > 1:
+                adds = name.endswith(("attention.output.weight", "feed_forward.2.weight"))
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * len(self.layers)) if adds else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)

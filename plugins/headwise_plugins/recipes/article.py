@@ -1,0 +1,106 @@
+"""The article's experiment: one layer of attention, trained on a few passages to give back their embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from headwise.contracts import Recipe
+from headwise.errors import SettingsError
+from headwise.hookspecs import hookimpl
+from headwise.settings import Heads, RecipeSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from headwise.training import TrainingMaterial, TrainingPlan
+    from headwise.vocabulary import Vocabulary
+    from headwise_plugins.models.article import ArticleModel
+
+DEFAULT_CONTEXT = 512
+MOST_WEIGHTS = 2**27
+"""Attention weights of one step; training keeps about five numbers for each, so this many take some 2.5 GB."""
+
+
+class ArticleSettings(RecipeSettings):
+    """The article's settings."""
+
+    width: int = Field(default=32, ge=1, le=65_536, description="numbers that stand for one token")
+    heads: Heads = Field(default=4, description="heads of the one layer; they must divide the width")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="share of the attention weights dropped in training")
+    epochs: int = Field(default=200, ge=1, description="times that the whole corpus is learned from")
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="step size of Adam")
+
+
+@hookimpl
+def headwise_recipes() -> Iterable[Recipe]:
+    """Offer the article's recipe."""
+    yield Recipe(
+        name="article",
+        summary="the article's experiment: one layer, no positions, learns to give back its own embeddings",
+        settings=ArticleSettings,
+        build=build,
+        plan=plan,
+        default_context=DEFAULT_CONTEXT,
+        pads_to_longest=True,
+    )
+
+
+def build(settings: ArticleSettings, vocabulary: Vocabulary) -> ArticleModel:
+    """Make the model: embedding, query, key, value and output projection, drawn in this order."""
+    from headwise_plugins.models.article import ArticleModel
+
+    return ArticleModel(len(vocabulary), width=settings.width, heads=settings.heads, dropout=settings.dropout)
+
+
+def plan(model: ArticleModel, material: TrainingMaterial, settings: ArticleSettings) -> TrainingPlan:
+    """Plan `epochs` steps of Adam on the one batch of all windows.
+
+    Raises:
+        SettingsError: the corpus is too large to be learned from all at once.
+    """
+    from torch.optim import Adam
+
+    from headwise.training import TrainingPlan
+
+    ids = padded_windows(material, settings).to(material.device)
+    return TrainingPlan(
+        steps=settings.epochs,
+        optimizer=Adam(model.parameters(), lr=settings.learning_rate),
+        loss=lambda _: model.loss(ids),
+    )
+
+
+def padded_windows(material: TrainingMaterial, settings: ArticleSettings) -> torch.Tensor:
+    """Return every document, cut in windows of at most `context` tokens, int64 (windows, longest window).
+
+    Shorter windows are filled up with padding, which the model attends to like anything else.
+    """
+    import numpy as np
+    import torch
+
+    context = settings.context or DEFAULT_CONTEXT
+    windows = sum(-(-length // context) for length in material.lengths)
+    longest = min(context, max(material.lengths))
+    _refuse_too_large(windows, longest, settings.heads)
+    ids = torch.full((windows, longest), material.vocabulary.padding_id)
+    row = first = 0
+    for length in material.lengths:
+        for start in range(first, first + length, context):
+            window = material.ids[start : min(start + context, first + length)]
+            ids[row, : len(window)] = torch.from_numpy(window.astype(np.int64))
+            row += 1
+        first += length
+    return ids
+
+
+def _refuse_too_large(windows: int, longest: int, heads: int) -> None:
+    weights = windows * heads * longest**2
+    if weights > MOST_WEIGHTS:
+        message = (
+            f"the recipe 'article' learns from the whole corpus at once, and {windows} windows of {longest} tokens "
+            f"would take some {weights * 20 / 1e9:,.0f} GB; use --recipe reader, a smaller corpus or a smaller context"
+        )
+        raise SettingsError(message)

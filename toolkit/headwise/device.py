@@ -1,0 +1,52 @@
+"""Where the model runs, and what makes it run there twice alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from headwise.errors import SettingsError, UnknownNameError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; `auto` is the first cuda device, else mps, else the cpu.
+
+    Raises:
+        UnknownNameError: no such kind of device.
+        SettingsError: a device that this machine does not have, or torch cannot use.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    kind, _, number = name.partition(":")
+    if kind not in DEVICES or (number and not (kind == "cuda" and number.isdecimal())):
+        raise UnknownNameError("device", name, DEVICES)
+    cuda_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_mps = torch.backends.mps.is_available()
+    if kind == "auto":
+        kind = "cuda" if cuda_devices else "mps" if has_mps else "cpu"
+    if kind == "cuda" and int(number or 0) >= cuda_devices:
+        message = f"torch finds {cuda_devices} cuda devices here, so '{name}' cannot be used; use --device auto"
+        raise SettingsError(message)
+    if kind == "mps" and not has_mps:
+        message = f"torch finds no mps device here, so '{name}' cannot be used; use --device auto"
+        raise SettingsError(message)
+    return torch.device(kind, int(number or 0)) if kind == "cuda" else torch.device(kind)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Let torch use only algorithms that give the same bits each time on the same machine, while the block runs."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    before = torch.are_deterministic_algorithms_enabled()
+    warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned_only)
