@@ -1,0 +1,1 @@
+"""A plugin for headwise: which heads stay within their sentence."""

@@ -1,0 +1,37 @@
+"""How much of its attention a head keeps within the sentence of the query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from headwise import Analyzer, hookimpl
+
+if TYPE_CHECKING:
+    import torch
+
+    from headwise import Block
+
+
+def same_sentence(block: Block) -> torch.Tensor:
+    """Return the share of each row's attention on tokens of the query's own sentence; float32 (heads, queries)."""
+    import torch
+
+    tokens = block.tokens
+    sentence = tokens.sentence_start.cumsum(0).masked_fill(tokens.padding, -1)  # (keys,): the number of the sentence
+    same = sentence[block.queries][:, None] == sentence  # (queries, keys)
+    return torch.einsum("hqk,qk->hq", block.weights, same.to(block.weights))
+
+
+@hookimpl
+def headwise_analyzers() -> Iterable[Analyzer]:
+    """Offer `same-sentence`."""
+    yield Analyzer(
+        name="same-sentence",
+        run=same_sentence,
+        unit="share",
+        bounds=(0, 1),
+        summary="share of attention within the sentence",
+        formula="mean over rows i of Σ α(i, j) over the keys j in the sentence of i",
+        sentence="keeps {value} of its attention within the sentence",
+    )

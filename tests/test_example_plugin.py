@@ -1,0 +1,114 @@
+"""A stranger's plugin, a distribution of its own, is installed and used from the command line to the page."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from headwise import open_run
+
+SOURCE = Path(__file__).parent / "example_plugin"
+HEADWISE = [sys.executable, "-c", "from headwise.cli import main; main()"]
+
+Headwise = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a program that sees the plugin; it is installed in a folder that nobody else looks into."""
+    folder = tmp_path_factory.mktemp("example")
+    copy, installed = folder / "source", folder / "installed"
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))  # a build writes beside its source
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps",
+         "--no-build-isolation", "--target", str(installed), str(copy)],
+        check=True,
+    )  # fmt: skip
+    paths = [str(installed), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def headwise(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Headwise:
+    """Run `headwise` from a folder of its own, and return what it prints."""
+    folder = tmp_path_factory.mktemp("anywhere")
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [*HEADWISE, *arguments], cwd=folder, env=environment, check=False, capture_output=True, encoding="utf-8"
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_folder(headwise: Headwise, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the article's recipe that was made with the plugin there."""
+    output = tmp_path_factory.mktemp("runs") / "article"
+    headwise("run", "--recipe", "article", "--output", str(output), "--quiet")
+    return output
+
+
+def test_it_is_listed_with_what_it_offers(headwise: Headwise) -> None:
+    """`headwise plugins` names the three plugins and the distribution that they come from."""
+    plugins = json.loads(headwise("plugins", "--json"))
+    found = {plugin["name"]: plugin["offers"] for plugin in plugins if plugin["distribution"] == "headwise-example"}
+    assert found == {
+        "same-sentence": [{"kind": "analyzer", "name": "same-sentence"}],
+        "same-sentence-bars": [{"kind": "renderer", "name": "same-sentence-bars"}],
+        "same-sentence-command": [{"kind": "command", "name": "same-sentence"}],
+    }
+
+
+def test_its_analyzer_is_measured_like_headwises_own(run_folder: Path) -> None:
+    """Each head has its number and chance for each document, and evidence over all; the manifest names its origin."""
+    run = open_run(run_folder)
+    measured = run.measurements().query("analyzer == 'same-sentence'")
+    assert len(measured) == len(run.documents) * len(run.heads)
+    assert measured[["value", "chance"]].min().min() >= 0
+    assert measured[["value", "chance"]].max().max() <= 1
+    assert (run.evidence()["analyzer"] == "same-sentence").sum() == len(run.heads)
+    analyzers = {entry["name"]: entry for entry in run.manifest["steps"]["analyze"]["analyzers"]}
+    assert analyzers["same-sentence"]["distribution"] == "headwise-example"
+    assert run.manifest["failures"] == []
+
+
+def test_its_section_stands_in_the_report(run_folder: Path) -> None:
+    """The page has the section's title and text."""
+    page = (run_folder / "report.html").read_text(encoding="utf-8")
+    assert "Within the sentence" in page
+    assert "How much of its attention each head keeps within the sentence" in page
+
+
+def test_its_command_runs(headwise: Headwise, run_folder: Path) -> None:
+    """`headwise same-sentence` ranks the heads, and stands in the help of `headwise`."""
+    lines = headwise("same-sentence", str(run_folder)).splitlines()
+    assert sorted(line.split()[0] for line in lines) == ["L0H0", "L0H1", "L0H2", "L0H3"]
+    assert "same-sentence" in headwise("--help")
+
+
+def test_its_own_tests_pass(environment: dict[str, str], tmp_path: Path) -> None:
+    """The plugin's tests, with the public conformance kit, run where it is installed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path),
+         "--import-mode=importlib", str(SOURCE / "tests")],
+        cwd=tmp_path, env=environment, check=False, capture_output=True, encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+def test_it_is_not_here() -> None:
+    """The plugin was installed beside this environment, not into it."""
+    done = subprocess.run(
+        [*HEADWISE, "plugins", "--json"], check=True, capture_output=True, encoding="utf-8", cwd=Path(sys.prefix)
+    )
+    assert "headwise-example" not in done.stdout
