@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import logging
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -101,7 +102,7 @@ def _guessed(path: Path, place: int) -> str:
     # A full sample may end within a character: try it shorter, too.
     cuts = range(4) if len(sample) == SAMPLE else range(1)
     found = [charset_normalizer.from_bytes(sample[: len(sample) - cut]).best() for cut in cuts]
-    guesses = [guess for guess in found if guess is not None and not _is_binary(str(guess))]
+    guesses = [guess for guess in found if guess is not None and _is_text(str(guess), has_nul=b"\0" in sample)]
     if not guesses:
         what = "holds NUL bytes, as no text does," if b"\0" in sample else "is not in any known encoding"
         message = f"{path} {what} and cannot be read as text; save it as plain text in UTF-8, or leave it out"
@@ -110,7 +111,12 @@ def _guessed(path: Path, place: int) -> str:
     return WIDER.get(best, best)
 
 
-def _is_binary(text: str) -> bool:
-    """Tell whether a decoded sample has NULs, or more control characters than a text may have by some accident."""
-    controls = sum(unicodedata.category(character) == "Cc" and not character.isspace() for character in text)
-    return "\0" in text or controls > len(text) / 100
+def _is_text(text: str, *, has_nul: bool) -> bool:
+    """Tell whether a decoded sample looks like text, and not like other data that an encoding happens to fit."""
+    categories = Counter(unicodedata.category(character) for character in text if not character.isspace())
+    controls = categories["Cc"] + categories["Cn"] + categories["Co"]
+    if "\0" in text or controls > len(text) / 100:
+        return False
+    # Bytes with NULs can only be UTF-16 or UTF-32, which any data may pass for: ask for a blank or a mark, too.
+    marks = sum(count for category, count in categories.items() if category.startswith("P"))
+    return not has_nul or marks > 0 or any(character.isspace() for character in text)

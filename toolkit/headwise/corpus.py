@@ -90,14 +90,14 @@ def _registered(offer: Offered) -> OpenedCorpus:
 
 def _own_files(path: Path, options: ReadOptions, registry: Registry) -> OpenedCorpus:
     files = _files_of_folder(path, registry) if path.is_dir() else [_single_file(path, registry)]
-    name = (path.resolve().name or "corpus") if path.is_dir() else path.stem
+    name = _storable((path.resolve().name or "corpus") if path.is_dir() else path.stem)
 
     def documents() -> Iterator[Document]:
         for file in files:
             yield from _loaded(file, options)
 
     size = sum(file.path.stat().st_size for file in files)
-    return OpenedCorpus(_storable(name), _storable(str(path)), "not stated", _Usable(name, documents), size)
+    return OpenedCorpus(name, _storable(str(path)), "not stated", _Usable(name, documents), size)
 
 
 def _single_file(path: Path, registry: Registry) -> _File:
