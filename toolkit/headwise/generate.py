@@ -78,7 +78,7 @@ def _continued(
         read = ids[-loaded.settings.context :] if loaded.settings.context else ids
         with torch.no_grad():
             logits = loaded.model(torch.tensor([read], device=device))[0, -1]  # (vocabulary,)
-        ids.append(_drawn(logits[: len(loaded.vocabulary.tokens)].float().cpu(), temperature, top_k, random))
+        ids.append(_drawn(logits[: len(loaded.vocabulary.tokens)].double().cpu(), temperature, top_k, random))
         text = loaded.vocabulary.tokens[ids[-1]]
         yield f" {text}" if spaced and _is_word(text) else text
 
