@@ -31,12 +31,12 @@ def subset(font: Path, characters: Iterable[str]) -> bytes:
         desubroutinize=True,  # quicker, and smaller for few glyphs
     )
     options.drop_tables += ["vhea", "vmtx", "VORG", "BASE"]  # for vertical text
-    opened = load_font(str(font), options)
     subsetter = Subsetter(options)
     subsetter.populate(unicodes={ord(character) for character in characters})
-    subsetter.subset(opened)
     written = io.BytesIO()
-    save_font(opened, written, options)
+    with load_font(str(font), options) as opened:
+        subsetter.subset(opened)
+        save_font(opened, written, options)
     return written.getvalue()
 
 

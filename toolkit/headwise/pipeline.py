@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import torch
 
-from headwise import analysis, evidence, export, tokenization
+from headwise import analysis, evidence, export, progress, tokenization
 from headwise.contracts import ReadOptions, Recipe
 from headwise.corpus import open_corpus
 from headwise.device import choose_device, deterministic
@@ -198,9 +198,12 @@ class Pipeline:
         self._done("export")
         chosen = self.registry.report_format(report_format)
         run = Run(self.folder)
-        sections = [section for _, section in render(run, self.registry, strict=self.strict, page_only=True)]
         name = f"report{chosen.suffix}"
-        with self.folder.writing(name) as path:
+        with progress.task("Writing the report") as task, self.folder.writing(name) as path:
+            sections = []
+            for _, section in render(run, self.registry, strict=self.strict, page_only=True):
+                sections.append(section)
+                task.advance()
             chosen.write(run, sections, path)
         self.folder.finish("report", [name], format=report_format)
         return self.folder.path / name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -55,6 +55,7 @@ def settings_of(config: Path | None, given: dict[str, Any]) -> RunSettings:
     Raises:
         SettingsError: everything that is wrong with the settings, at once.
     """
+    from headwise.registry import installed
     from headwise.settings import RunSettings, read_toml, validated
 
     values = read_toml(config) if config else {}
@@ -76,7 +77,19 @@ def settings_of(config: Path | None, given: dict[str, Any]) -> RunSettings:
             recipe[name] = value
         else:
             values[name] = value
-    return validated(RunSettings, values | {"recipe": recipe}, "run")
+    chosen = installed().recipe(str(recipe["name"]))
+    problems = []
+    for model, part, what in (
+        (chosen.settings, {name: value for name, value in recipe.items() if name != "name"}, f"recipe '{chosen.name}'"),
+        (RunSettings, values | {"recipe": recipe}, "run"),
+    ):
+        try:
+            settings = validated(model, part, what)
+        except SettingsError as error:
+            problems.append(str(error))
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return cast("RunSettings", settings)
 
 
 def default_output(settings: RunSettings) -> Path:
