@@ -182,7 +182,7 @@ def test_documents_without_text_are_left_out_and_told_once(caplog: pytest.LogCap
 
 @pytest.mark.parametrize(
     ("texts", "told"),
-    [((), "it has no document"), (("", " "), "all 2 documents are empty or only white space")],
+    [((), "it has no document"), (("", " "), "2 documents with nothing but white space")],
     ids=["no document", "white space"],
 )
 def test_a_corpus_without_text_is_told(texts: tuple[str, ...], told: str) -> None:

@@ -213,7 +213,7 @@ class _Usable:
             replaced += fit != document.text
             yield replace(document, name=_storable(document.name), text=fit)
         if not kept:
-            what = f"all {blanks} documents are empty or only white space" if blanks else "it has no document"
+            what = f"{_count(blanks, 'document')} with nothing but white space" if blanks else "it has no document"
             message = f"the corpus {self._name} holds no text: {what}; give it a text with at least one character"
             raise CorpusError(message)
         if not self._told:
