@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    import numpy.typing as npt
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -31,13 +32,16 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def new_panels(
-    count: int, *, columns: int, width: float, height: float, title: str, **shared: bool
+    count: int, *, columns: int, width: float, height: float, title: str, shared: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure of `count` panels of this size, inches, row by row; places that are left over stay empty."""
+    """Return a figure of `count` panels of this size, inches, row by row; places that are left over stay empty.
+
+    With `shared` all panels have the same axes.
+    """
     columns = max(1, min(columns, count))
     rows = -(-count // columns)
     figure = new_figure(columns * width, rows * height + 0.45)
-    grid = figure.subplots(rows, columns, squeeze=False, **shared)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared)
     panels = list(grid.flat)
     for panel in panels[count:]:
         panel.remove()
@@ -67,13 +71,14 @@ def palette(count: int) -> list[Any]:
     return list(sns.color_palette("colorblind", count) if count <= 10 else sns.color_palette("husl", count))  # noqa: PLR2004
 
 
-def text_colours(colours: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return black or white, whichever is read better on each colour; colours is float (cells, 4), RGBA in 0..1."""
+def text_colours(colours: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Return black or white, whichever is read better on each colour; both RGBA, float (cells, 4) in 0..1."""
     import numpy as np
 
     linear = np.where(colours[:, :3] <= 0.04045, colours[:, :3] / 12.92, ((colours[:, :3] + 0.055) / 1.055) ** 2.4)  # noqa: PLR2004
-    luminance = linear @ np.array([0.2126, 0.7152, 0.0722])  # (cells,), WCAG relative luminance
-    return np.where(luminance > 0.179, "#1a1a1a", "#ffffff")  # noqa: PLR2004  # equal contrast with both
+    luminance = linear @ np.array([0.2126, 0.7152, 0.0722])  # (cells,), WCAG's relative luminance
+    dark, light = np.array([0.1, 0.1, 0.1, 1.0]), np.ones(4)
+    return np.where(luminance[:, None] > 0.19, dark, light)  # noqa: PLR2004  # there both have the same contrast
 
 
 def told_analyzers(run: Run) -> dict[str, dict[str, Any]]:

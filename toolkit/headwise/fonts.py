@@ -51,16 +51,16 @@ def drawing_style() -> Iterator[None]:
     ...     matplotlib.rcParams["svg.fonttype"]
     'none'
     """
-    import matplotlib
+    import matplotlib as mpl
 
-    with matplotlib.rc_context(_style()):
+    with mpl.rc_context(_style()):
         yield
 
 
 def drawable(text: str) -> str:
-    """Return the text with a box for each character that the fonts lack, and marks for what has no shape of its own.
+    r"""Return the text with a box for each character that the fonts lack and for each without a shape.
 
-    >>> drawable("龍 $x$\\n")
+    >>> drawable("龍 $x$\n")
     '龍 $x$↵'
     """
     return "".join(map(_drawable_character, text))
@@ -144,7 +144,7 @@ def _registered(path: Path) -> str:
     return FontProperties(fname=path).get_name()
 
 
-def _style() -> dict[str, Any]:
+def _style() -> dict[Any, Any]:
     return {
         "font.family": families(),
         "font.size": 9.5,

@@ -9,7 +9,6 @@ from headwise.contracts import Picture, Renderer, Section
 from headwise.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -71,7 +70,7 @@ def _figure(profiles: pd.DataFrame) -> Figure:
     columns = min(len(layers), 3)
     figure, panels = new_panels(
         len(layers), columns=columns, width=9 / columns if columns > 1 else 6.5, height=2.6 if columns > 1 else 3.6,
-        title="Mean attention weight by distance", sharex=True, sharey=True,
+        title="Mean attention weight by distance", shared=True,
     )  # fmt: skip
     ahead = bool((profiles["distance"] < 0).any())
     for panel, layer in zip(panels, layers, strict=True):

@@ -42,19 +42,15 @@ def mean_distances(pairs: pd.DataFrame) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    from headwise.drawing import head_names
-
-    pairs = pairs.assign(
-        a=head_names(pairs, "layer_a", "head_a"), b=head_names(pairs, "layer_b", "head_b"),
-        total=pairs["value"] * pairs["rows"],
-    )  # fmt: skip
-    places = {*zip(pairs["layer_a"], pairs["head_a"], pairs["a"]), *zip(pairs["layer_b"], pairs["head_b"], pairs["b"])}
-    names = [name for _, _, name in sorted(places)]
-    sums = pairs.groupby(["a", "b"], sort=False)[["total", "rows"]].sum()
-    one_way = (sums["total"] / sums["rows"]).unstack().reindex(index=names, columns=names)  # each pair is there once
-    both = np.fmax(one_way.to_numpy(), one_way.T.to_numpy())
-    np.fill_diagonal(both, 0)
-    return pd.DataFrame(both, index=names, columns=names)
+    weighted = pairs.assign(total=pairs["value"] * pairs["rows"])
+    sums = weighted.groupby(["layer_a", "head_a", "layer_b", "head_b"])[["total", "rows"]].sum()
+    ends = sums.index.to_frame().to_numpy()  # (pairs, 4): layer and head of the one, layer and head of the other
+    heads, place = np.unique(np.concatenate([ends[:, :2], ends[:, 2:]]), axis=0, return_inverse=True)
+    first, second = place.reshape(2, -1)
+    distances = np.zeros((len(heads), len(heads)))
+    distances[first, second] = distances[second, first] = sums["total"] / sums["rows"]
+    names = [f"L{layer}H{head}" for layer, head in heads]
+    return pd.DataFrame(distances, index=names, columns=names)
 
 
 def plane(distances: Floats) -> tuple[Floats, float]:
@@ -163,6 +159,7 @@ def _colours(groups: pd.Series[str]) -> dict[str, Any]:
 
 def _clustered(distances: pd.DataFrame, groups: pd.Series[str], analyzer: str, unit: str) -> Figure:
     """Draw the map with the tree beside it; not by seaborn.clustermap, which opens a window of pyplot's."""
+    import matplotlib as mpl
     import seaborn as sns
     from scipy.cluster.hierarchy import dendrogram, linkage, optimal_leaf_ordering
     from scipy.spatial.distance import squareform
@@ -176,7 +173,7 @@ def _clustered(distances: pd.DataFrame, groups: pd.Series[str], analyzer: str, u
     figure = new_figure(side + 2.2, max(side, 0.07 * count) + 0.9)
     headline(figure, f"Distances between heads ({analyzer})")
     branches, strip, cells = figure.subplots(1, 3, width_ratios=[0.9, 0.16, side])
-    with _thin_lines():
+    with mpl.rc_context({"lines.linewidth": 0.9}):
         order = dendrogram(tree, ax=branches, orientation="left", no_labels=True, color_threshold=0,
                            above_threshold_color="#777777")["leaves"]  # fmt: skip
     branches.invert_yaxis()
@@ -194,12 +191,6 @@ def _clustered(distances: pd.DataFrame, groups: pd.Series[str], analyzer: str, u
     cells.tick_params(axis="x", labelrotation=0 if count <= ANNOTATED_HEADS else 90)
     _strip(strip, groups[names])
     return figure
-
-
-def _thin_lines() -> Any:  # noqa: ANN401  # a context manager of matplotlib's
-    import matplotlib
-
-    return matplotlib.rc_context({"lines.linewidth": 0.9})
 
 
 def _strip(axes: Axes, groups: pd.Series[str]) -> None:
@@ -230,7 +221,7 @@ def _scattered(points: Floats, groups: pd.Series[str], share: float, unit: str) 
     for (kind, colour), marker in zip(_colours(groups).items(), "osD^vPX<>*hpd" * 8, strict=False):
         own = (groups == kind).to_numpy()
         if own.any():
-            axes.scatter(*points[own].T, color=colour, s=34, marker=marker, label=kind, linewidth=0.4,
+            axes.scatter(points[own, 0], points[own, 1], color=colour, s=34, marker=marker, label=kind, linewidth=0.4,
                          edgecolor="white", zorder=3)  # fmt: skip
     for place in _named(points):
         axes.annotate(groups.index[place], points[place], xytext=(4, 3), textcoords="offset points", fontsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headwise.contracts import Picture, Renderer, Section
 from headwise.hookspecs import hookimpl
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from matplotlib.axes import Axes
-    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
     from matplotlib.path import Path
 
@@ -34,8 +33,14 @@ NUMBERED_CELL = 16
 """Cells of this size and larger hold their number."""
 LONGEST_LABEL = 16
 """Characters of a token; of longer ones the rest is cut."""
+UNSEEN = (236, 236, 236, 255)
+"""The colour of a weight of 0: what a head cannot see has no colour of the scale."""
 MARGIN = 26
 BAR_WIDTH = 16
+HALF_CAPITAL = 0.365
+"""Half the height of a capital letter or a digit, in font sizes."""
+OUTLINED_NUMBERS = 2000
+"""Numbers up to which SVG and PDF hold outlines; more stand there as pixels, or the file would be too large."""
 SMALLEST_NUMBER = 0.0005
 """Weights below round to 0.0 %; their cells stay empty."""
 
@@ -88,6 +93,7 @@ def heat_map(weights: Weights, tokens: Sequence[str], title: str) -> Figure:
     for each token, takes matplotlib a hundred times as long.
     """
     import numpy as np
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
@@ -99,18 +105,21 @@ def heat_map(weights: Weights, tokens: Sequence[str], title: str) -> Figure:
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     axes = figure.add_axes(_box(layout, layout.left, layout.top, count * layout.cell, len(shown) * layout.cell))
     norm = PowerNorm(0.5, vmin=0, vmax=max(float(shown.max(initial=0)), 1e-9))
-    image = axes.imshow(np.ma.masked_equal(shown, 0), cmap=_colours(), norm=norm, interpolation="none", aspect="auto")
-    axes.set(xticks=[], yticks=[], xlim=(-0.5, count - 0.5), ylim=(len(shown) - 0.5, -0.5))
+    scale = ScalarMappable(norm, "viridis")
+    colours = scale.to_rgba(shown, bytes=True)  # uint8 (queries, keys, 4)
+    # A mesh is drawn four times as fast as an image, which is resampled; in SVG and PDF it is pixels all the same.
+    axes.pcolormesh(np.where(shown[..., None] == 0, UNSEEN, colours).astype(np.uint8), rasterized=True)
+    axes.set(xticks=[], yticks=[], xlim=(0, count), ylim=(len(shown), 0))
     axes.spines[:].set_visible(False)
     _name_axes(axes, layout, tokens)
     if layout.cell >= NUMBERED_CELL:
-        _number_cells(axes, layout, shown, image.to_rgba(shown))
+        _number_cells(axes, layout, shown, colours)
     bar = figure.add_axes(_box(layout, layout.left + count * layout.cell + MARGIN, layout.top, BAR_WIDTH,
                                min(len(shown) * layout.cell, 260)))  # fmt: skip
-    figure.colorbar(image, cax=bar)
+    figure.colorbar(scale, cax=bar)
     bar.set_title("weight", fontsize=9, loc="left")
     figure.text(16 / width, 1 - 10 / height, title, va="top", fontsize=13, color="#111111")
-    figure.text(16 / width, 1 - 36 / height, _legend(layout, beyond), va="top", fontsize=8.5, color="#555555")
+    figure.text(16 / width, 1 - 36 / height, _legend(layout, shown, beyond), va="top", fontsize=8.5, color="#555555")
     return figure
 
 
@@ -120,7 +129,7 @@ def heat_map(weights: Weights, tokens: Sequence[str], title: str) -> Figure:
 def _layout(rows: int, tokens: Sequence[str]) -> Layout:
     cell = max(SMALLEST_CELL, min(LARGEST_CELL, MAP_SIDE // max(rows, len(tokens), 1)))
     size = _label_pixels(cell)
-    longest = max((_outline(_cut(token)).get_extents().x1 for token in tokens), default=0) * size
+    longest = max((_outline(_cut(token), 1)[1] for token in tokens), default=0) * size
     rotated = longest > max(cell, LABEL_PIXELS)
     return Layout(rows, len(tokens), cell, int(longest) + 44, int(longest if rotated else size) + 104, rotated)
 
@@ -135,15 +144,8 @@ def _box(layout: Layout, left: float, top: float, width: float, height: float) -
     return left / across, 1 - (top + height) / down, width / across, height / down
 
 
-def _colours() -> Any:  # noqa: ANN401  # a colour map
-    import matplotlib
-
-    colours = matplotlib.colormaps["viridis"].copy()
-    colours.set_bad("#ececec")
-    return colours
-
-
-def _legend(layout: Layout, beyond: float) -> str:
+def _legend(layout: Layout, weights: Weights, beyond: float) -> str:
+    grey = "" if weights.all() else " Grey: weight 0."
     numbers = (
         "Numbers: weight in percent, none below 0.05."
         if layout.cell >= NUMBERED_CELL
@@ -151,92 +153,103 @@ def _legend(layout: Layout, beyond: float) -> str:
     )
     named = f" One token of {layout.named_every} is named." if layout.named_every > 1 else ""
     padding = f"\n{beyond:.1%} of the attention falls on padding and is not drawn." if beyond else ""
-    return f"Rows: query. Columns: key. Grey: weight 0.\n{numbers}{named}{padding}"
+    return f"Rows: query. Columns: key.{grey}\n{numbers}{named}{padding}"
 
 
 # -- text as outlines --------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=8192)
-def _outline(text: str) -> Path:
-    """Return a text as an outline, 1 high where a font is, beginning at (0, 0); y goes up."""
+def _outline(text: str, across: float) -> tuple[Path, float]:
+    """Return a text as an outline and its width, both as if the font were 1 high.
+
+    (0, 0) is where it begins, is half through or ends (`across` 0, 0.5, 1), at half the height of a capital letter.
+    """
+    import numpy as np
     from matplotlib.font_manager import FontProperties
     from matplotlib.path import Path
     from matplotlib.textpath import text_to_path
 
     vertices, codes = text_to_path.get_text_path(FontProperties(), text)
-    if len(codes) == 0:
-        return Path([(0, 0)])
-    return Path([(x / text_to_path.FONT_SCALE, y / text_to_path.FONT_SCALE) for x, y in vertices], codes)
+    if len(codes) == 0:  # white space
+        return Path([(0, 0)]), 0
+    points = np.asarray(vertices) / text_to_path.FONT_SCALE  # (points, 2)
+    width = float(points[:, 0].max())
+    return Path(points - (across * width, HALF_CAPITAL), codes), width
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
 
 
-def _texts(
-    axes: Axes, texts: Sequence[str], places: Any, *, pixels: float, across: float, angle: float = 0, **colours: Any  # noqa: ANN401
-) -> PathCollection:  # fmt: skip
-    """Draw texts at these places, float (texts, 2) of the axes' data; `across` 0: begin there, 0.5: centre, 1: end."""
-    import numpy as np
+def _draw(
+    axes: Axes, outlines: Sequence[Path], places: npt.NDArray[np.float64], colours: npt.NDArray[np.float64], *,
+    pixels: float, angle: float = 0, rasterized: bool = False,
+) -> None:  # fmt: skip
+    """Draw outlines, again and again where there are fewer than places, (places, 2); colours are RGBA, (places, 4)."""
     from matplotlib.collections import PathCollection
-    from matplotlib.path import Path
     from matplotlib.transforms import Affine2D
 
-    outlines = {}
-    for text in dict.fromkeys(texts):
-        outline = _outline(text)
-        width = float(outline.get_extents().x1)
-        outlines[text] = Path(outline.vertices - np.array([across * width, 0.36]), outline.codes)
-    collection = PathCollection([outlines[text] for text in texts], offsets=places, offset_transform=axes.transData,
-                                linewidths=0, clip_on=False, **colours)  # fmt: skip
-    collection.set_transform(Affine2D().scale(pixels * 72 / DPI).rotate_deg(angle) + axes.figure.dpi_scale_trans.frozen().scale(1 / 72))
+    collection = PathCollection(
+        outlines, offsets=places, offset_transform=axes.transData, linewidths=0, facecolors=colours, clip_on=False,
+        rasterized=rasterized, snap=False,  # snapped to whole pixels a small point would vanish
+    )  # fmt: skip
+    collection.set_transform(Affine2D().scale(pixels / DPI).rotate_deg(angle) + axes.figure.dpi_scale_trans)
     axes.add_collection(collection, autolim=False)
-    return collection
 
 
 def _name_axes(axes: Axes, layout: Layout, tokens: Sequence[str]) -> None:
     """Name queries at the left and keys above."""
     import numpy as np
 
-    pixels, gap = _label_pixels(layout.cell), 6 / layout.cell + 0.5
-    rows = np.arange(0, layout.rows, layout.named_every)
-    columns = np.arange(0, layout.columns, layout.named_every)
-    _texts(axes, [_cut(tokens[row]) if row < len(tokens) else "" for row in rows],
-           np.column_stack([np.full(len(rows), -gap), rows]), pixels=pixels, across=1, facecolors="#1a1a1a")  # fmt: skip
-    height = gap if layout.rotated else gap + 0.4 * pixels / layout.cell
-    _texts(axes, [_cut(tokens[column]) for column in columns],
-           np.column_stack([columns, np.full(len(columns), -height)]), pixels=pixels,
-           across=0 if layout.rotated else 0.5, angle=90 if layout.rotated else 0, facecolors="#1a1a1a")  # fmt: skip
+    pixels, gap = _label_pixels(layout.cell), 6 / layout.cell
+    rows = range(0, min(layout.rows, len(tokens)), layout.named_every)
+    columns = range(0, layout.columns, layout.named_every)
+    before, above = np.full(len(rows), -gap), np.full(len(columns), -gap)
+    black = np.array([[0.1, 0.1, 0.1, 1]])
+    _draw(axes, [_outline(_cut(tokens[row]), 1)[0] for row in rows],
+          np.column_stack([before, np.array(rows) + 0.5]), black, pixels=pixels)  # fmt: skip
+    across, angle, lift = (0, 90, 0) if layout.rotated else (0.5, 0, 0.4 * pixels / layout.cell)
+    _draw(axes, [_outline(_cut(tokens[column]), across)[0] for column in columns],
+          np.column_stack([np.array(columns) + 0.5, above - lift]), black, pixels=pixels, angle=angle)  # fmt: skip
 
 
-def _number_cells(axes: Axes, layout: Layout, weights: Weights, colours: npt.NDArray[np.float64]) -> None:
-    """Put the weight in percent in each cell; colours, float (queries, keys, 4), are those of the cells."""
+def _number_cells(axes: Axes, layout: Layout, weights: Weights, colours: npt.NDArray[np.uint8]) -> None:
+    """Put the weight in percent in each cell; colours, uint8 (queries, keys, 4), are those of the cells.
+
+    Digit by digit: ten outlines and a point, each drawn in many places, is the quickest way to draw many numbers.
+    """
     import numpy as np
 
     from headwise.drawing import text_colours
 
     rows, columns = np.nonzero(weights >= SMALLEST_NUMBER)
-    if len(rows) == 0:
-        return
-    texts = [f"{percent:.1f}" if percent < 9.95 else f"{percent:.0f}" for percent in 100 * weights[rows, columns]]  # noqa: PLR2004
-    _texts(axes, texts, np.column_stack([columns, rows]), pixels=min(0.46 * layout.cell, 11), across=0.5,
-           facecolors=text_colours(colours[rows, columns]))  # fmt: skip
+    percent = 100 * weights[rows, columns]
+    texts = np.array([f"{one:.1f}" if one < 9.95 else f"{one:3.0f}" for one in percent.tolist()], dtype="U3")  # noqa: PLR2004
+    characters = texts.view("U1").reshape(-1, 3)  # (cells, 3)
+    black_or_white = text_colours(colours[rows, columns] / 255)
+    pixels = min(0.46 * layout.cell, 11)
+    widths = np.where(characters == ".", 0.32, np.where(np.isin(characters, [" ", ""]), 0, 0.64))  # in font sizes
+    middles = np.cumsum(widths, 1) - widths / 2 - widths.sum(1, keepdims=True) / 2  # (cells, 3), from the cell's middle
+    for character in "0123456789.":
+        cell, place = np.nonzero(characters == character)
+        if len(cell):
+            across = columns[cell] + 0.5 + middles[cell, place] * pixels / layout.cell
+            _draw(axes, [_outline(character, 0.5)[0]], np.column_stack([across, rows[cell] + 0.5]),
+                  black_or_white[cell], pixels=pixels, rasterized=len(rows) > OUTLINED_NUMBERS)  # fmt: skip
 
 
 def _description(weights: Weights, tokens: Sequence[str], head: HeadName, document: str) -> str:
-    import numpy as np
-
     count = min(len(tokens), weights.shape[1])
     shown = weights[:, :count]
     if shown.size == 0:
         return f"Heat map of {head} on {document}: no tokens."
-    query, key = np.unravel_index(int(shown.argmax()), shown.shape)
+    query, key = divmod(int(shown.argmax()), count)
     heaviest = int(shown.mean(0).argmax())
     return (
         f"Heat map of {head} on {document}: {len(shown)} queries by {count} keys. The largest weight, "
-        f"{shown.max():.2f}, is that of query {query} ({tokens[query]}) on key {key} ({tokens[key]}); the key with most "
-        f"weight over all rows is {heaviest} ({tokens[heaviest]}), {shown[:, heaviest].mean():.2f} on average."
+        f"{shown.max():.2f}, is that of query {query} ({tokens[query]}) on key {key} ({tokens[key]}); the key with "
+        f"most weight over all rows is {heaviest} ({tokens[heaviest]}), {shown[:, heaviest].mean():.2f} on average."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headwise.contracts import Picture, Renderer, Section
 from headwise.hookspecs import hookimpl
@@ -51,12 +51,13 @@ def _figure(shares: pd.DataFrame) -> Figure:
     heads = min(shares["name"].nunique(), MOST_HEADS)
     figure, panels = new_panels(
         len(analyzers), columns=3, width=3, height=(0.3 if heads <= MOST_HEADS // 2 else 0.2) * heads + 0.7,
-        title="Share of attention, one point a document",
+        title="Shares, one point a document",
     )  # fmt: skip
+    documents = shares["document"].unique().tolist()
     for panel, analyzer in zip(panels, analyzers, strict=True):
-        _panel(panel, _furthest(shares[shares["analyzer"] == analyzer]))
+        _panel(panel, _furthest(shares[shares["analyzer"] == analyzer]), documents)
         panel.set_title(analyzer, fontsize=9.5)
-    if shares["document"].nunique() <= NAMED_DOCUMENTS:
+    if len(documents) <= NAMED_DOCUMENTS:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=3, handletextpad=0.2)
     return figure
@@ -77,14 +78,13 @@ def _weighted(group: pd.DataFrame) -> pd.Series[float]:
     return excess.groupby(group["name"]).sum() / group["rows"].groupby(group["name"]).sum()
 
 
-def _panel(axes: Axes, group: pd.DataFrame) -> None:
+def _panel(axes: Axes, group: pd.DataFrame, documents: list[str]) -> None:
     import numpy as np
     import seaborn as sns
 
     from headwise.drawing import CHANCE
 
     names = group["name"].unique().tolist()
-    documents = group["document"].unique()
     if len(documents) >= BOXES_FROM:
         sns.boxplot(group, x="value", y="name", order=names, ax=axes, color="#dbe5ef", linecolor="#7a8ea3",
                     linewidth=0.9, width=0.65, showfliers=False)  # fmt: skip
@@ -100,7 +100,7 @@ def _panel(axes: Axes, group: pd.DataFrame) -> None:
     axes.grid(axis="x")
 
 
-def _points(axes: Axes, group: pd.DataFrame, names: list[str], documents: Any) -> None:  # noqa: ANN401  # an array of str
+def _points(axes: Axes, group: pd.DataFrame, names: list[str], documents: list[str]) -> None:
     import numpy as np
 
     from headwise.drawing import palette
@@ -121,26 +121,25 @@ def _points(axes: Axes, group: pd.DataFrame, names: list[str], documents: Any) -
 
 def _text(shares: pd.DataFrame) -> str:
     count, heads = shares["document"].nunique(), shares["name"].nunique()
-    boxes = (
-        " The box holds the middle half of the documents, its line is the median." if count >= BOXES_FROM else ""
-    )
+    boxes = " The box holds the middle half of the documents, its line is the median." if count >= BOXES_FROM else ""
     chosen = f" Of {heads} heads the {MOST_HEADS} furthest from chance are drawn." if heads > MOST_HEADS else ""
     return (
-        f"Each point is one of {count} documents: the mean over its rows. A head that does one thing throughout has its "
-        f"points close together. The dashed line is chance, which differs between documents of different length.{boxes}"
-        f"{chosen}"
+        f"Each point is one of {count} documents: the mean over its rows. A head that does one thing throughout has "
+        f"its points close together. The dashed line is chance, which differs between documents of different "
+        f"length.{boxes}{chosen}"
     )
 
 
 def _description(shares: pd.DataFrame) -> str:
     from headwise.format import format_value
 
-    ranges = shares.groupby(["analyzer", "name"], sort=False)["value"].agg(["min", "max"])
-    widest = (ranges["max"] - ranges["min"]).groupby("analyzer", sort=False).idxmax()
+    ranges = shares.groupby(["analyzer", "name"], sort=False)["value"].agg(["min", "max"]).reset_index()
+    widest = ranges.loc[(ranges["max"] - ranges["min"]).groupby(ranges["analyzer"], sort=False).idxmax()]
     said = [
-        f"{analyzer}, {name} from {format_value(ranges.at[(analyzer, name), 'min'], 'share')} to "
-        f"{format_value(ranges.at[(analyzer, name), 'max'], 'share')}"
-        for analyzer, name in widest
+        f"{analyzer}, {name} from {format_value(low, 'share')} to {format_value(high, 'share')}"
+        for analyzer, name, low, high in zip(
+            widest["analyzer"], widest["name"], widest["min"], widest["max"], strict=True
+        )
     ]
     return f"Shares by document and head. The widest ranges: {'; '.join(said)}."
 

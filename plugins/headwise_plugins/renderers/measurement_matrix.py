@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headwise.contracts import Picture, Renderer, Section
 from headwise.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -60,18 +62,19 @@ def _matrix(evidence: pd.DataFrame) -> Figure:
     from headwise.drawing import headline, new_figure
 
     heads = evidence["name"].unique().tolist()
-    groups = list(evidence.groupby("unit", sort=False))
-    rows = [group["analyzer"].nunique() for _, group in groups]
+    units = evidence["unit"].value_counts(sort=True).index  # the unit of most analyzers first
+    groups = [evidence[evidence["unit"] == unit] for unit in units]
+    rows = [group["analyzer"].nunique() for group in groups]
     figure = new_figure(max(3.2 + 0.66 * len(heads), 6.5), 0.36 * sum(rows) + 0.14 * len(rows) + 1.75)
     headline(figure, "What each head looks at, against even attention")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[0.36 * sum(rows) + 0.75, 0.72])
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[0.36 * sum(rows) + 0.75, 0.72])[:, 0]
     grid = upper.add_gridspec(len(groups), 2, width_ratios=[0.8, len(heads)], height_ratios=rows, wspace=0.02)
     bars = lower.subplots(1, len(groups), squeeze=False)[0]
-    for index, (unit, group) in enumerate(groups):
+    for index, group in enumerate(groups):
         chance, cells = upper.add_subplot(grid[index, 0]), upper.add_subplot(grid[index, 1])
         _chance_column(chance, group, named=index == 0)
         _cells(cells, bars[index], group, heads, named=index == 0)
-        bars[index].set_title(f"excess over chance, {unit or 'no unit'}", fontsize=8.5, pad=4)
+        bars[index].set_title(f"excess over chance, {units[index] or 'no unit'}", fontsize=8.5, pad=4)
     return figure
 
 
@@ -114,7 +117,7 @@ def _cells(axes: Axes, bar: Axes, group: pd.DataFrame, heads: list[str], *, name
     axes.tick_params(length=0, labeltop=named, labelbottom=False, labelrotation=0)
 
 
-def _mark(axes: Axes, sides: Any, *, size: float, inset: float) -> None:  # noqa: ANN401  # an int array
+def _mark(axes: Axes, sides: npt.NDArray[np.int64], *, size: float, inset: float) -> None:
     """Put a triangle in the corner of each cell whose whole interval lies on one side of chance."""
     import numpy as np
 
@@ -254,30 +257,33 @@ def _text(evidence: pd.DataFrame, run: Run, *, many: bool) -> str:
 def _description(evidence: pd.DataFrame) -> str:
     from headwise.format import format_value
 
-    least = evidence["excess"].abs() / evidence.groupby("analyzer")["excess"].transform(
-        lambda column: column.abs().max()
-    )
-    clear = evidence[(evidence["side"] != 0) & (least == 1)]
+    distance = evidence["excess"].abs()
+    furthest = evidence.loc[distance.groupby(evidence["analyzer"], sort=False).idxmax()]
+    clear = furthest[furthest["side"] != 0]
     said = [
         f"{analyzer}: {name} with {format_value(value, unit)} {unit} against {format_value(chance, unit)} by chance"
-        for analyzer, name, value, chance, unit in clear[["analyzer", "name", "value", "chance", "unit"]].itertuples(
-            index=False
+        for analyzer, name, value, chance, unit in zip(
+            clear["analyzer"], clear["name"], clear["value"], clear["chance"], clear["unit"], strict=True
         )
     ]
-    furthest = ". Furthest from chance, by measurement: " + "; ".join(said) if said else ""
+    told = f" Furthest from chance, by measurement: {'; '.join(said)}." if said else ""
     return (
         f"Matrix of {evidence['analyzer'].nunique()} measurements and {evidence['name'].nunique()} heads; "
         f"{(evidence['side'] > 0).sum()} values lie clearly above chance, {(evidence['side'] < 0).sum()} clearly "
-        f"below, {(evidence['side'] == 0).sum()} cannot be told from it{furthest}."
+        f"below, {(evidence['side'] == 0).sum()} cannot be told from it.{told}"
     )
 
 
 def _interval_description(evidence: pd.DataFrame) -> str:
     from headwise.format import format_value
 
-    widest = (evidence["high"] - evidence["low"]).groupby([evidence["analyzer"], evidence["unit"]], sort=False).median()
-    widths = "; ".join(f"{analyzer} {format_value(width, unit)}" for (analyzer, unit), width in widest.items())
-    return f"Values with intervals beside chance. Median width of the intervals: {widths}."
+    width = (evidence["high"] - evidence["low"]).groupby([evidence["analyzer"], evidence["unit"]], sort=False).median()
+    frame = width.rename("width").reset_index()
+    said = [
+        f"{analyzer} {format_value(width, unit)}"
+        for analyzer, width, unit in zip(frame["analyzer"], frame["width"], frame["unit"], strict=True)
+    ]
+    return f"Values with intervals beside chance. Median width of the intervals: {'; '.join(said)}."
 
 
 @hookimpl

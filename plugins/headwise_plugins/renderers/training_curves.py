@@ -57,8 +57,7 @@ def _figure(training: pd.DataFrame) -> Figure:
     if len(held_out):
         axes.plot(held_out["step"], held_out["held_out_loss"], "o-", color=other, markersize=3.5, linewidth=1.3,
                   label="held-out text")  # fmt: skip
-        best = held_out.loc[held_out["held_out_loss"].idxmin()]
-        axes.axhline(best["held_out_loss"], color=CHANCE, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
+        axes.axhline(held_out["held_out_loss"].min(), color=CHANCE, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
     axes.set(xlabel="step", ylabel="loss", xlim=(0, training["step"].max() * 1.01))
     axes.grid(axis="y")
     axes.legend()
@@ -66,18 +65,16 @@ def _figure(training: pd.DataFrame) -> Figure:
 
 
 def _told(training: pd.DataFrame) -> str:
-    first, last = training.iloc[0], training.iloc[-1]
-    text = (
-        f"Over {last['step']:.0f} steps ({last['seconds']:.0f} s) the loss went from {first['loss']:.3f} to "
-        f"{last['loss']:.3f}."
-    )
+    steps, loss, seconds = (training[name].tolist() for name in ("step", "loss", "seconds"))
+    text = f"Over {steps[-1]} steps ({seconds[-1]:.0f} s) the loss went from {loss[0]:.3f} to {loss[-1]:.3f}."
     held_out = training.dropna(subset="held_out_loss")
     if held_out.empty:
         return text
-    best = held_out.loc[held_out["held_out_loss"].idxmin()]
+    losses = held_out["held_out_loss"].tolist()
+    lowest = min(losses)
     return (
-        f"{text} On held-out text it was {held_out['held_out_loss'].iloc[-1]:.3f} at the end and lowest, "
-        f"{best['held_out_loss']:.3f}, at step {best['step']:.0f} (dashed line)."
+        f"{text} On held-out text it was {losses[-1]:.3f} at the end and lowest, {lowest:.3f}, at step "
+        f"{held_out['step'].tolist()[losses.index(lowest)]} (dashed line)."
     )
 
 

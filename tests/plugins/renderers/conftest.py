@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from headwise.run import Run
 from headwise.run_folder import RunFolder
 from headwise.tables import ATTENTION, EVIDENCE, MEASUREMENTS, PAIRS, PROFILES, TOKENS, TRAINING
@@ -47,7 +48,7 @@ def softmax(scores: npt.NDArray[np.float64]) -> Weights:
     """Return causal attention, float32 (heads, queries, keys), of these scores."""
     count = scores.shape[-1]
     hidden = np.triu(np.ones((count, count), dtype=bool), k=1)
-    exponential = np.exp(np.where(hidden, -np.inf, scores))
+    exponential: npt.NDArray[np.float64] = np.exp(np.where(hidden, -np.inf, scores))
     return (exponential / exponential.sum(-1, keepdims=True)).astype(np.float32)
 
 
@@ -84,14 +85,13 @@ def _even(count: int) -> Weights:
     return softmax(np.zeros((1, count, count)))
 
 
-def _tables(documents: Mapping[str, Sequence[str]], weights: Mapping[str, Weights], places: pd.DataFrame) -> Any:  # noqa: ANN401
+def _tables(documents: Mapping[str, Sequence[str]], weights: Mapping[str, Weights], places: pd.DataFrame) -> Any:
     measured, pairs = [], []
     for document, tokens in documents.items():
         own, even = _rows_of(weights[document], tokens), _rows_of(_even(len(tokens)), tokens)
         for analyzer in ANALYZERS:
-            row = {"document": document, "analyzer": analyzer, "rows": len(tokens)}
-            value = own[analyzer].mean(-1)
-            measured.append(places.assign(**row, value=value, chance=even[analyzer].mean()))
+            frame = places.assign(document=document, analyzer=analyzer, rows=len(tokens))
+            measured.append(frame.assign(value=own[analyzer].mean(-1), chance=even[analyzer].mean()))
         roots = np.sqrt(weights[document].astype(np.float64))
         for a in range(len(places)):
             for b in range(a + 1, len(places)):
@@ -107,7 +107,8 @@ def _evidence(measured: pd.DataFrame) -> pd.DataFrame:
     frame["excess"] = frame["value"] - frame["chance"]
     half = 0.25 * frame["excess"].abs() + 0.02
     frame["low"], frame["high"] = frame["excess"] - half, frame["excess"] + half
-    clear = (frame["low"] > 0) & (frame["excess"] > 0.1) & frame["analyzer"].isin(["previous-token", "punctuation-focus"])  # fmt: skip
+    patterns = frame["analyzer"].isin(["previous-token", "punctuation-focus"])
+    clear = patterns & (frame["low"] > 0) & (frame["excess"] > 0.1)
     return frame.assign(p=0.01, q=0.02, role=frame["analyzer"].where(clear, ""), method="stretches of 16 rows")
 
 
@@ -120,13 +121,11 @@ def _profiles(weights: Mapping[str, Weights], places: pd.DataFrame) -> pd.DataFr
             both = np.concatenate([one, _even(one.shape[-1])])
             sums[:, distance] += np.diagonal(both, -distance, 1, 2).sum(-1)
     frames = [
-        place.to_frame().T.merge(
-            pd.DataFrame({"distance": range(reach), "rows": rows, "value": sums[i] / rows, "chance": sums[-1] / rows}),
-            how="cross",
-        )
-        for i, place in places.iterrows()
+        pd.DataFrame({"distance": range(reach), "rows": rows, "value": own / rows, "chance": sums[-1] / rows})
+        for own in sums[:-1]
     ]
-    return pd.concat(frames)
+    keyed = pd.concat(frames, keys=list(places.itertuples(index=False, name=None)), names=["layer", "head"])
+    return keyed.reset_index(["layer", "head"])
 
 
 def _write_attention(path: Path, weights: Mapping[str, Weights], places: pd.DataFrame) -> None:

@@ -1,0 +1,50 @@
+"""headwise figures: every picture of a run as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from headwise.commands.terminal import json_option, quiet_option, show_json, strict_option
+
+if TYPE_CHECKING:
+    from headwise.figures import FigureFormat
+
+
+@click.command("figures", short_help="Write every picture of a run as a file.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "figure_format",
+    type=click.Choice(["png", "svg", "pdf"]),
+    default="png",
+    show_default=True,
+    help="Kind of picture files.",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for the pictures.  [default: RUN/figures]")
+@quiet_option
+@json_option
+@strict_option
+def command(run: Path, figure_format: FigureFormat, output: Path | None, as_json: bool, strict: bool) -> None:
+    """Write every picture of RUN as a file, and the heat map of each head on each window that was kept.
+
+    The files need no font of the reader's: Chinese shows everywhere.
+
+    \b
+    Examples:
+      headwise figures runs/shuihu-passages-reader
+      headwise figures runs/shuihu-passages-reader --format svg --output pictures
+    """
+    from headwise.figures import write_figures
+    from headwise.registry import installed
+    from headwise.run import open_run
+
+    opened = open_run(run)
+    folder = output or opened.path / "figures"
+    written = write_figures(opened, folder, figure_format, installed(strict=strict), strict=strict)
+    if as_json:
+        show_json({"run": str(run), "figures": [str(path) for path in written]})
+    else:
+        click.echo(f"{len(written)} pictures in {folder}")
