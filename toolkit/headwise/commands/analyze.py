@@ -18,7 +18,7 @@ from headwise.commands.terminal import json_option, quiet_option, strict_option
 @json_option
 @strict_option
 def command(run: Path, engine: str, workers: int, as_json: bool, strict: bool) -> None:
-    r"""Measure every head of RUN with every installed analyzer, and weigh the evidence.
+    """Measure every head of RUN with every installed analyzer, and weigh the evidence.
 
     Do this again after installing a plugin; then `headwise report RUN` writes the page anew.
 

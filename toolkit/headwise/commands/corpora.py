@@ -24,7 +24,7 @@ def command(context: click.Context, as_json: bool) -> None:
       headwise corpora
       headwise corpora --json
       headwise corpora fetch shuihu
-    """  # noqa: D301  # click wants the character itself, which keeps the lines apart
+    """  # click wants the character itself, which keeps the lines apart
     if context.invoked_subcommand is not None:
         return
     from headwise.registry import installed
@@ -45,7 +45,7 @@ def fetch(name: str) -> None:
     \b
     Example:
       headwise corpora fetch shuihu
-    """  # noqa: D301  # click wants the character itself, which keeps the lines apart
+    """  # click wants the character itself, which keeps the lines apart
     from headwise.registry import installed
 
     corpus = cast("Corpus", installed().find("corpus", name).value)

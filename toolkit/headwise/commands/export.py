@@ -19,7 +19,7 @@ from headwise.commands.terminal import json_option, quiet_option, show_json
 @quiet_option
 @json_option
 def command(run: Path, keep: str | None, as_json: bool) -> None:
-    r"""Write the attention of RUN as Parquet, one row group a document, for pandas, DuckDB, Polars or anything else.
+    """Write the attention of RUN as Parquet, one row group a document, for pandas, DuckDB, Polars or anything else.
 
     \b
     Example:

@@ -11,7 +11,7 @@ from headwise.commands.terminal import json_option, quiet_option, show_json
 @quiet_option
 @json_option
 def command(as_json: bool) -> None:
-    r"""List every plugin with its distribution and what it offers, and those that were left out with the reason.
+    """List every plugin with its distribution and what it offers, and those that were left out with the reason.
 
     \b
     Example:

@@ -16,7 +16,7 @@ from headwise.commands.terminal import json_option, quiet_option, show_json, str
 @json_option
 @strict_option
 def command(run: Path, report_format: str, as_json: bool, strict: bool) -> None:
-    r"""Write the report of RUN anew: one HTML file that opens offline.
+    """Write the report of RUN anew: one HTML file that opens offline.
 
     \b
     Example:

@@ -22,7 +22,7 @@ from headwise.commands.terminal import json_option, quiet_option, strict_option
 def command(
     output: Path | None, config: Path | None, engine: str, workers: int, as_json: bool, strict: bool, **given: Any
 ) -> None:
-    r"""Train a model on CORPUS, measure what each of its heads does, and write one HTML page.
+    """Train a model on CORPUS, measure what each of its heads does, and write one HTML page.
 
     CORPUS is a name that `headwise corpora` lists, or a file or folder of yours (.txt, .jsonl, .csv, .parquet); without
     it the three passages of 水滸傳 are taken. The same command continues a run that was cut.

@@ -16,7 +16,7 @@ from headwise.commands.terminal import json_option, quiet_option, show_json
 @quiet_option
 @json_option
 def command(output: Path | None, config: Path | None, as_json: bool, **given: Any) -> None:
-    r"""Train a model on CORPUS and keep it in a run folder; a training that was cut continues.
+    """Train a model on CORPUS and keep it in a run folder; a training that was cut continues.
 
     \b
     Examples:

@@ -15,7 +15,7 @@ from headwise.errors import RunFolderError
 @quiet_option
 @json_option
 def command(run: Path, as_json: bool) -> None:
-    r"""Check every file of RUN against the sha256 that the run recorded.
+    """Check every file of RUN against the sha256 that the run recorded.
 
     \b
     Example:
