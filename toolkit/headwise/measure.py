@@ -101,12 +101,15 @@ class Measuring:
         if not queries:
             return
         pristine = block.weights.clone()  # cheap beside the analyzers, and the way back if one of them spoils the block
+        version = _version(block)
         member = torch.nn.functional.one_hot(stretch, sums.rows.shape[-1]).double()  # (queries, stretches)
         for index, offered in enumerate(self.analyzers):
             if self._failed(offered):
                 continue
             values, counts = self._row_values(offered, block, (heads, queries))
-            if self._spoilt(offered, block, pristine):
+            if self._spoilt(offered, block, version):
+                block.weights.copy_(pristine)
+                version = _version(block)
                 continue
             sums.rows[index] += counts @ member  # (stretches,)
             sums.sums[index] += values @ member  # (heads, stretches)
@@ -115,8 +118,11 @@ class Measuring:
             if self._failed(offered):
                 continue
             values = self._pair_values(offered, own)
-            if not self._spoilt(offered, block, pristine):
-                sums.pairs[index] += queries * values
+            if self._spoilt(offered, block, version):
+                block.weights.copy_(pristine)
+                version = _version(block)
+                continue
+            sums.pairs[index] += queries * values
         sums.pair_rows += queries
 
     def _failed(self, offered: Offered) -> bool:
@@ -129,21 +135,20 @@ class Measuring:
         if not isinstance(analyzer, Analyzer):
             return nothing
         try:
-            values = _checked(analyzer.run(block), shape, "(heads, queries)").double()
+            values = _checked(analyzer.run(block), shape, "(heads, queries)")
             rows = None if analyzer.rows is None else _checked_rows(analyzer.rows(block), shape[1])
             values = values if rows is None else values.masked_fill(~rows, 0)
             _refuse_not_finite(values)
         except Exception as error:  # noqa: BLE001  # a stranger's analyzer may raise anything
             self._fail(offered, error)
             values, rows = nothing
-        counts = torch.ones(shape[1], dtype=torch.float64) if rows is None else rows.double().cpu()
-        return values.cpu(), counts
+        counts = torch.ones(shape[1], dtype=torch.float64) if rows is None else rows.cpu().double()
+        return values.cpu().double(), counts  # not every device has float64
 
-    def _spoilt(self, offered: Offered, block: Block, pristine: torch.Tensor) -> bool:
-        """Tell whether an analyzer changed the block in place; if so mend the block and leave the analyzer out."""
-        if torch.equal(block.weights, pristine):
+    def _spoilt(self, offered: Offered, block: Block, version: int) -> bool:
+        """Tell whether an analyzer changed the block in place, and if so leave the analyzer out."""
+        if _version(block) == version:
             return False
-        block.weights.copy_(pristine)
         self._fail(offered, PluginError("it changed the block, which others read too; it must copy what it changes"))
         return True
 
@@ -152,9 +157,9 @@ class Measuring:
         heads = len(block.heads)
         try:
             if isinstance(analyzer, PairAnalyzer):
-                values = _checked(analyzer.run(block), (heads, heads), "(heads, heads)").double()
+                values = _checked(analyzer.run(block), (heads, heads), "(heads, heads)")
                 _refuse_not_finite(values)
-                return values.cpu()
+                return values.cpu().double()
         except Exception as error:  # noqa: BLE001  # a stranger's analyzer may raise anything
             self._fail(offered, error)
         return torch.zeros(heads, heads, dtype=torch.float64)
@@ -165,6 +170,11 @@ class Measuring:
             message = f"the {offered.kind} '{offered.name}' of {offered.origin} failed: {told}"
             raise PluginError(message) from error
         self.failures.append(Failure.of(offered, told))
+
+
+def _version(block: Block) -> int:
+    """Return torch's count of changes in place, which views share; torch keeps it under a private name."""
+    return block.weights._version  # noqa: SLF001
 
 
 def _checked(values: object, shape: tuple[int, ...], meaning: str) -> torch.Tensor:

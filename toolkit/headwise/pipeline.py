@@ -5,20 +5,23 @@ A step that is done is not done again; one that was cut continues. What it wrote
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import warnings
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
 from headwise import analysis, evidence, export, progress, tokenization
-from headwise.contracts import ReadOptions, Recipe
+from headwise.contracts import ReadOptions, Recipe, RoleRules
 from headwise.corpus import open_corpus
 from headwise.device import choose_device, deterministic
+from headwise.errors import PluginError
 from headwise.measure import Failure
 from headwise.model_store import load_model, save_model
 from headwise.observation import observe
-from headwise.registry import Registry, installed
+from headwise.registry import PluginWarning, Registry, installed
 from headwise.rendering import render
 from headwise.run import Run
 from headwise.run_folder import RunFolder
@@ -173,16 +176,8 @@ class Pipeline:
                 device=self.settings.device,
                 strict=self.strict,
             )
-        weighed = evidence.weigh(
-            self.folder.read_table("measurements.parquet").to_pandas(),
-            self.folder.read_table("stretches.parquet").to_pandas(),
-            seed=self.settings.seed,
-            resamples=self.settings.resamples,
-            confidence=self.settings.confidence,
-            rules=rules,
-        )
-        self.folder.write_frame("evidence.parquet", weighed)
-        self._tell(failures, "analyzer")
+        failures += self._weigh(rules)
+        self._tell(failures)
         self.folder.finish(
             "analyze",
             [*files, "evidence.parquet"],
@@ -191,6 +186,28 @@ class Pipeline:
             confidence=self.settings.confidence,
             resamples=self.settings.resamples,
         )
+
+    def _weigh(self, rules: RoleRules) -> list[Failure]:
+        """Write the evidence; rules that fail cost the roles alone."""
+        given = partial(
+            evidence.weigh,
+            self.folder.read_table("measurements.parquet").to_pandas(),
+            self.folder.read_table("stretches.parquet").to_pandas(),
+            seed=self.settings.seed,
+            resamples=self.settings.resamples,
+            confidence=self.settings.confidence,
+        )
+        failures: list[Failure] = []
+        with progress.task("Weighing the evidence"):
+            try:
+                weighed = given(rules=rules)
+            except PluginError as error:
+                if self.strict:
+                    raise
+                failures = [Failure.of(self.registry.find("role rules", rules.name), str(error))]
+                weighed = given(rules=replace(rules, assign=lambda frame: [""] * len(frame)))
+        self.folder.write_frame("evidence.parquet", weighed)
+        return failures
 
     def report(self, report_format: str = "html") -> Path:
         """measurements, evidence -> report: run the renderers and write the page."""
@@ -231,9 +248,10 @@ class Pipeline:
         details: dict[str, Any] = self.folder.manifest["steps"][step]
         return details
 
-    def _tell(self, failures: list[Failure], what: str) -> None:
-        others = [failure for failure in self.folder.manifest["failures"] if failure["what"] != what]
-        self.folder.manifest["failures"] = others + [asdict(failure) for failure in failures]
+    def _tell(self, failures: list[Failure]) -> None:
+        for failure in failures:
+            warnings.warn(failure.sentence, PluginWarning, stacklevel=3)
+        self.folder.manifest["failures"] = [asdict(failure) for failure in failures]
 
 
 def _shape(model: torch.nn.Module, vocabulary: Vocabulary, device: torch.device) -> tuple[int, int]:

@@ -45,9 +45,7 @@ class TokenStore:
         self._last: tuple[int, pa.Table] | None = None
 
     def _index(self, group: int) -> None:
-        runs = pc.run_end_encode(
-            self._file.read_row_group(group, columns=["document"])["document"].combine_chunks()
-        )
+        runs = pc.run_end_encode(self._file.read_row_group(group, columns=["document"])["document"].combine_chunks())
         first = 0
         for end, name in zip(runs.run_ends.to_pylist(), runs.values.to_pylist(), strict=True):
             self._places[name] = _Place(group, first, end - first)
@@ -118,5 +116,3 @@ def windows(tokens: Tokens, context: int) -> Iterator[Tokens]:
     """
     for first in range(0, len(tokens), context):
         yield tokens[first : first + context]
-
-
