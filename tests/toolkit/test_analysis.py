@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ import torch
 import headwise
 from headwise import analysis, observation
 from headwise.pipeline import Pipeline
-from headwise.registry import Registry, installed
+from headwise.registry import PluginWarning, Registry, installed
 from headwise.run_folder import sha256
 
 TABLES = ("measurements.parquet", "stretches.parquet", "pairs.parquet", "profiles.parquet", "evidence.parquet")
@@ -94,12 +95,26 @@ def test_a_new_analyzer_joins_the_others(copy: Path) -> None:
 def test_a_failing_analyzer_is_told_and_the_rest_stands(copy: Path, reader_run: Path) -> None:
     """One that returns NaN is absent from the tables and named in run.json; the others' numbers are the same."""
     registry = with_analyzer(lambda block: torch.full(block.weights.shape[:2], torch.nan))
-    Pipeline.resume(copy, registry=registry).analyze()
+    with pytest.warns(PluginWarning, match="the analyzer 'mine' .* is left out: it returned NaN"):
+        Pipeline.resume(copy, registry=registry).analyze()
     run, before = headwise.open_run(copy), headwise.open_run(reader_run)
     pd.testing.assert_frame_equal(run.measurements(), before.measurements())
     (failure,) = run.manifest["failures"]
     assert failure["name"] == "mine"
     assert "NaN" in failure["message"]
+
+
+def test_failing_role_rules_cost_the_roles_alone(copy: Path, reader_run: Path) -> None:
+    """Rules that raise leave every number as it is, and no head has a role."""
+    registry = Registry().load()
+    registry.add("mine", {"headwise_roles": lambda: [
+        headwise.RoleRules(name="mine", version="1", summary="", assign=lambda frame: frame["nothing"])]})  # fmt: skip
+    pipeline = Pipeline.resume(copy, registry=registry)
+    with pytest.warns(PluginWarning, match="the role rules 'mine'"):
+        replace(pipeline, settings=pipeline.settings.model_copy(update={"rules": "mine"})).analyze()
+    after, before = headwise.open_run(copy).evidence(), headwise.open_run(reader_run).evidence()
+    pd.testing.assert_frame_equal(after.drop(columns="role"), before.drop(columns="role"))
+    assert set(after["role"]) == {""}
 
 
 def test_measured_padding_is_what_the_article_left_unmasked(article_run: Path) -> None:

@@ -25,14 +25,15 @@ WORK = 2**19
 def hellinger(block: Block) -> torch.Tensor:
     """Return the mean Hellinger distance of each pair of heads; float32 (heads, heads), in 0..1.
 
-    By one product of square roots for each row. Rounding of float32 shows below about 0.0005 only.
+    By one product of square roots for each row, in float64: for two heads that are nearly alike the difference below
+    cancels, and in float32 its root would be off by 0.0005.
     """
-    roots = block.weights.sqrt().transpose(0, 1)  # (queries, heads, keys)
+    roots = block.weights.double().sqrt().transpose(0, 1)  # (queries, heads, keys)
     overlap = roots @ roots.transpose(1, 2)  # (queries, heads, heads)
     mass = overlap.diagonal(dim1=1, dim2=2)  # (queries, heads): 1, or 0 for a row that sees nothing
     squared = (mass[:, :, None] + mass[:, None, :]) / 2 - overlap  # (queries, heads, heads)
     distances = squared.clamp(0, 1).sqrt().mean(0).triu(1)  # (heads, heads)
-    return distances + distances.T
+    return (distances + distances.T).to(block.weights)
 
 
 def jensen_shannon(block: Block) -> torch.Tensor:

@@ -36,7 +36,5 @@ def show_heads(folder: RunFolder, *, as_json: bool) -> None:
     Console(highlight=False).print(table)
     if len(heads) > MOST_HEADS:
         note(f"{len(heads) - MOST_HEADS} more heads are in the report.")
-    for failure in folder.manifest["failures"]:
-        note(f"Left out: {failure['what']} '{failure['name']}' of {failure['distribution']}: {failure['message']}")
     if report:
         click.echo(f"Report: {report}")
