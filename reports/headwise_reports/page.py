@@ -81,8 +81,8 @@ def _context(run: Run, sections: Sequence[Section]) -> dict[str, Any]:
         "padding": sentences.padding_sentences(run),
         "kept": sentences.kept_sentences(run, embedded),
         "sections": [_section(number, section) for number, section in enumerate(sections)],
-        "analyzers": run.manifest["steps"]["analyze"]["analyzers"],
-        "method": sentences.interval_sentences(run),
+        "analyze": run.manifest["steps"]["analyze"],
+        "resampled": sorted(set(run.evidence()["method"])),
         "provenance": sentences.provenance(run),
         "failures": run.manifest["failures"],
     }
@@ -117,10 +117,10 @@ def _section(number: int, section: Section) -> dict[str, Any]:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Part a text at blank lines.
+    r"""Part a text at blank lines.
 
-    >>> _paragraphs("One.\\n\\nTwo,\\nstill two.")
-    ['One.', 'Two,\\nstill two.']
+    >>> _paragraphs("One.\n\nTwo,\nstill two.")
+    ['One.', 'Two,\nstill two.']
     """
     return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
 
@@ -176,5 +176,3 @@ def _hash(text: str) -> str:
     """
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
-
-

@@ -1,4 +1,4 @@
-"""What the page says about the run as a whole, in sentences: corpus, model, padding, sample, method."""
+"""What the page says about the run as a whole: model and corpus, padding, sample, provenance."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ def counted(count: int, thing: str) -> str:
 def lead(run: Run) -> str:
     """Say what the model is and what it read."""
     model, tokens = run.manifest["steps"]["train"], run.manifest["steps"]["tokens"]
+    each = " each" if model["layers"] > 1 else ""
     return (
-        f"A model of {counted(model['layers'], 'layer')} with {counted(model['heads'], 'head')} each, made by the recipe "
-        f"{model['recipe']} and trained for {counted(model['steps'], 'step')}, reads {tokens['corpus']}."
+        f"A model of {counted(model['layers'], 'layer')} with {counted(model['heads'], 'head')}{each}, made by the "
+        f"recipe {model['recipe']} and trained for {counted(model['steps'], 'step')}, reads {tokens['corpus']}."
     )
 
 
@@ -63,54 +64,38 @@ def padding_sentences(run: Run) -> str:
     shares = padded.groupby("document", sort=False)[["value", "chance"]].mean()
     shares = shares.loc[[name for name in run.documents if name in shares.index]]
     if len(shares) <= FEW_DOCUMENTS:
-        told = "; ".join(f"{_beside_chance(row)} of that of {name}" for name, row in shares.iterrows())
+        told = ", ".join(_taken(row, f"the attention of {name}") for name, row in shares.iterrows())
     else:
         least, most = (format_value(value, "share") for value in (shares["value"].min(), shares["value"].max()))
-        told = f"{_beside_chance(shares.mean())} of that of {len(shares)} documents, from {least} to {most}"
+        told = f"{_taken(shares.mean(), f'the attention of {len(shares)} documents')}, from {least} to {most}"
     return (
-        f"Much attention is spent on nothing: shorter documents are filled up with padding (shown as {PADDING_TEXT}) to "
-        f"the length of the longest, and this model does not mask it. Averaged over the heads, padding takes {told}."
+        f"Shorter documents are filled up with padding (shown as {PADDING_TEXT}) to the length of the longest, and "
+        "this model does not mask it, so part of its attention falls on what is no text. Averaged over the heads, "
+        f"padding takes {told}."
     )
 
 
-def _beside_chance(row: pd.Series[float]) -> str:
-    return f"{format_value(row['value'], 'share')} ({format_value(row['chance'], 'share')} by chance)"
+def _taken(row: pd.Series[float], what: str) -> str:
+    return f"{format_value(row['value'], 'share')} of {what} ({format_value(row['chance'], 'share')} by chance)"
 
 
 def kept_sentences(run: Run, embedded: EmbeddedAttention) -> list[str]:
-    """Say which windows can be read on the page, and that measurements have seen all of them."""
+    """Say which windows can be read on the page, where it is not all of them."""
+    every = "The measurements have seen every window."
     if not embedded.kept:
-        return [f"This run keeps no attention in full, so there is none to read here; `headwise export {run.path.name} "
-                "--keep sample` keeps some. The measurements have seen every window."]  # fmt: skip
+        again = f"`headwise export {run.path.name} --keep sample`"
+        return [f"This run keeps no attention in full, so there is none to read here; {again} keeps some. {every}"]
     said = []
     if embedded.kept < embedded.total:
-        said.append(f"This is a sample: {embedded.kept} of {embedded.total} windows are kept in full. The measurements "
-                    "have seen every window.")  # fmt: skip
+        said.append(f"This is a sample: {embedded.kept} of {embedded.total} windows are kept in full. {every}")
+    small = "To keep this page small"
     if len(embedded.windows) < embedded.kept:
         shown = ", ".join(f"{window.document} {window.number}" for window in embedded.windows)
-        said.append(f"To keep this page small it carries {len(embedded.windows)} of those {embedded.kept} windows: "
-                    f"{shown}.")  # fmt: skip
+        said.append(f"{small} it carries {len(embedded.windows)} of those {embedded.kept} windows: {shown}.")
     if embedded.heads_left_out:
         names = ", ".join(map(str, embedded.heads_left_out))
-        said.append(f"To keep this page small these heads cannot be read on it: {names}. The run folder holds them.")
+        said.append(f"{small} these heads cannot be read on it: {names}. The run folder holds them.")
     return said
-
-
-def interval_sentences(run: Run) -> list[str]:
-    """Say what chance is, how the intervals were made, and what a role takes."""
-    analyze = run.manifest["steps"]["analyze"]
-    methods = "; ".join(sorted(set(run.evidence()["method"])))
-    return [
-        "Chance is the same measurement of attention spread evenly over everything that a token can see. Excess is the "
-        "value less its chance.",
-        f"The interval of an excess holds the middle {analyze['confidence']:.0%} of {analyze['resamples']:,} resamples "
-        f"({methods}). Single weights and rows depend on each other and are never resampled. The q-values are Benjamini "
-        "and Hochberg's, over all heads and analyzers.",
-        f"Roles are given by the rules {analyze['rules']}. A head that earns none shows no clear pattern. Attention tells "
-        "what a head looks at; it does not explain what the model does.",
-        "The weights on this page are rounded: each is one of 256 steps that are even in the square root, between 0 and "
-        "the largest weight of its head and window. The exact ones are in the Parquet files of the run.",
-    ]
 
 
 def provenance(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -124,17 +124,16 @@ export class SideBySide {
   #shade(context, places, weights, query) {
     const window = this.selection.text;
     const scale = Scale.current();
-    const ink = getComputedStyle(this.grid).color;
+    const { color: ink } = getComputedStyle(this.grid);
+    const quiet = getComputedStyle(this.grid).getPropertyValue("--quiet");
     places.forEach(({ x, y, wide }, key) => {
       const place = weights.sees(query, key) ? scale.place(weights.weight(query, key), weights.top) : 0;
       if (place) {
         context.fillStyle = scale.colour(place);
         context.fillRect(x, y + 1, wide, LINE - 2);
       }
-      context.globalAlpha = weights.sees(query, key) ? 1 : 0.45;
-      context.fillStyle = scale.ink(place) ?? ink;
+      context.fillStyle = scale.ink(place) ?? (weights.sees(query, key) ? ink : quiet);
       context.fillText(shown(window, key), x + 2, y + LINE / 2);
-      context.globalAlpha = 1;
       if (key === query) {
         context.strokeStyle = ink;
         context.strokeRect(x + 0.5, y + 1.5, wide - 1, LINE - 3);
