@@ -2,7 +2,7 @@
 import { Scale } from "./scale.js";
 import { formatWeight, shown, spoken } from "./words.js";
 
-const CELL = 17; // CSS pixels of a Chinese character with its margin
+const BLANK = 5; // CSS pixels, as the others
 const LINE = 21;
 const FONT = 13;
 
@@ -12,8 +12,8 @@ function flow(context, window, width) {
   let y = 0;
   const places = Array.from({ length: window.keys }, (_, place) => {
     const gap = window.gaps[place] ?? "0";
-    const wide = Math.max(CELL, context.measureText(shown(window, place)).width + 4);
-    if (gap === "1") x += CELL / 3;
+    const wide = context.measureText(shown(window, place)).width + 4;
+    if (gap === "1") x += BLANK;
     if (gap === "2" || gap === "3" || (x > 0 && x + wide > width)) {
       x = 0;
       y += LINE;
