@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -44,6 +45,15 @@ class Block:
     """bool (queries, keys): what the mask lets each query see."""
     window: int = 0
     """The number of the window, through everything that was observed."""
+    _known: dict[Callable[[Block], torch.Tensor], torch.Tensor] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    def once(self, compute: Callable[[Block], torch.Tensor]) -> torch.Tensor:
+        """Return `compute(block)`, computed once for all analyzers that ask for it; not to be changed in place."""
+        if compute not in self._known:
+            self._known[compute] = compute(self)
+        return self._known[compute]
 
     @property
     def distances(self) -> torch.Tensor:

@@ -26,8 +26,9 @@ from headwise.block import EVEN, Block, HeadName, even_weights
 from headwise.errors import ObservationError
 from headwise.tokens import Tokens
 
-BLOCK_BYTES = 64 * 2**20
-"""Weights of one block, at most, unless told otherwise (one query row is the least)."""
+BLOCK_BYTES = 2 * 2**20
+"""Weights of one block, at most, unless told otherwise (one query row is the least): small enough for the processor's
+cache, and so that the rows of a causal model do not pay for the keys that later rows see."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 
 def entropy(block: Block) -> torch.Tensor:
-    """Return the entropy of each row; float32 (heads, queries), in nats, from 0 to ln(visible keys).
+    """Return the entropy of each row; float32 (heads, queries), in nats, from 0 to ln(visible keys)."""
+    return block.once(_entropy)
 
-    Head by head: what one head takes stays in the processor's cache, which is several times quicker than all at once.
-    """
+
+def _entropy(block: Block) -> torch.Tensor:
+    """Go head by head: what one head takes stays in the processor's cache, several times quicker than all at once."""
     import torch
 
     least = torch.finfo(block.weights.dtype).tiny  # 0 ln 0 is 0: the logarithm only has to stay finite
