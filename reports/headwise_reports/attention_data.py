@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from headwise.block import HeadName
     from headwise.run import Run
 
-BUDGET = 17_000_000
-"""Characters of encoded weights that a page may carry; with everything else it stays well under 20 MB."""
+BUDGET = 19_000_000
+"""Characters of figures and encoded weights that a page may carry; with everything else it stays under 20 MB."""
 
 LEVELS = 255
 """Steps between no attention and the largest weight of a head in a window, evenly spaced in the square root."""
@@ -104,6 +104,8 @@ def embed(run: Run, preferred: Collection[HeadName], budget: int = BUDGET) -> Em
             break
         if size > budget:
             window, left_out = _shortened(window, run.heads, preferred, budget)
+            if not window.heads:
+                break
         windows[key] = window
         budget -= size
     ordered = tuple(windows[key] for key in rows if key in windows)

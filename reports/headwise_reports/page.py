@@ -14,7 +14,7 @@ from headwise.fonts import chinese_font
 from headwise.format import format_value
 from headwise.summary import HeadSummary, summarize
 from headwise_reports import sentences
-from headwise_reports.attention_data import EmbeddedAttention, embed
+from headwise_reports.attention_data import BUDGET, EmbeddedAttention, embed
 from headwise_reports.font_subset import font_face, subset
 from headwise_reports.svg import inline_svg
 from headwise_reports.text_layout import language
@@ -70,7 +70,9 @@ def _templates() -> jinja2.Environment:
 
 def _context(run: Run, sections: Sequence[Section]) -> dict[str, Any]:
     heads = summarize(run)
-    embedded = embed(run, {head.name for head in heads if head.role})
+    shown = [_section(number, section) for number, section in enumerate(sections)]
+    figures = sum(len(picture["svg"]) for item in shown for picture in item["pictures"])
+    embedded = embed(run, {head.name for head in heads if head.role}, BUDGET - figures)
     return {
         "heads": heads,
         "embedded": embedded,
@@ -80,7 +82,7 @@ def _context(run: Run, sections: Sequence[Section]) -> dict[str, Any]:
         "facts": sentences.facts(run, with_role=sum(bool(head.role) for head in heads)),
         "padding": sentences.padding_sentences(run),
         "kept": sentences.kept_sentences(run, embedded),
-        "sections": [_section(number, section) for number, section in enumerate(sections)],
+        "sections": shown,
         "analyze": run.manifest["steps"]["analyze"],
         "resampled": sorted(set(run.evidence()["method"])),
         "provenance": sentences.provenance(run),

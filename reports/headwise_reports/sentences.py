@@ -90,7 +90,7 @@ def kept_sentences(run: Run, embedded: EmbeddedAttention) -> list[str]:
         said.append(f"This is a sample: {embedded.kept} of {embedded.total} windows are kept in full. {every}")
     small = "To keep this page small"
     if len(embedded.windows) < embedded.kept:
-        shown = ", ".join(f"{window.document} {window.number}" for window in embedded.windows)
+        shown = ", ".join(f"{window.document} {window.number}" for window in embedded.windows) or "none fits"
         said.append(f"{small} it carries {len(embedded.windows)} of those {embedded.kept} windows: {shown}.")
     if embedded.heads_left_out:
         names = ", ".join(map(str, embedded.heads_left_out))

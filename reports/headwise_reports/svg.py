@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from headwise.contracts import Picture
 
 XLINK = "{http://www.w3.org/1999/xlink}href"
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
+LARGEST = 1_000_000
+"""Bytes of a figure; marks of a larger one are drawn as an image, its text stays text."""
+RESOLUTION = 200
+"""Dots per inch of such an image."""
 FONT = re.compile(r"(?:(?P<weight>bold|[1-9]00) )?(?:\S+ )*?(?P<size>[\d.]+)px")
 
 
@@ -22,17 +28,28 @@ def inline_svg(picture: Picture, prefix: str) -> str:
     id of the element that describes the picture. Style attributes become presentation attributes, so that the page's
     content-security policy need not allow any.
     """
-    import matplotlib as mpl
-
-    written = io.BytesIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
-        picture.figure.savefig(written, format="svg", metadata=nothing)
-    root = ET.fromstring(written.getvalue())  # noqa: S314  # matplotlib wrote it just now
+    drawn = _drawn(picture.figure, prefix)
+    if len(drawn) > LARGEST:
+        for axes in picture.figure.axes:
+            for artist in (*axes.collections, *axes.lines):
+                artist.set_rasterized(True)
+        drawn = _drawn(picture.figure, prefix)
+    root = ET.fromstring(drawn)  # noqa: S314  # matplotlib wrote it just now
     _clean(root, prefix)
     # What matplotlib's style sheet said of every element; attributes of the root are inherited.
     root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt", "role": "img", "aria-labelledby": prefix}
     return ET.tostring(root, encoding="unicode")
+
+
+def _drawn(figure: Figure, salt: str) -> bytes:
+    """Return a figure as an SVG file; ids depend on the salt, and nothing on the time."""
+    import matplotlib as mpl
+
+    written = io.BytesIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(written, format="svg", metadata=nothing, dpi=RESOLUTION)
+    return written.getvalue()
 
 
 def _clean(element: ET.Element, prefix: str) -> None:

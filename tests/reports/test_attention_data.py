@@ -81,6 +81,13 @@ def test_heads_with_a_role_stay_where_not_even_one_window_fits(make_run: MakeRun
     assert embedded.heads_left_out == (HeadName(0, 1), HeadName(0, 2))
 
 
+def test_a_spent_budget_embeds_nothing_and_says_so(make_run: MakeRun) -> None:
+    """Where figures have taken all there is, every head is named as left out."""
+    embedded = embed(make_run({"一": "天子"}), (), budget=-1)
+    assert embedded.windows == ()
+    assert embedded.heads_left_out == (HeadName(0, 0), HeadName(0, 1))
+
+
 def test_a_run_that_keeps_nothing_embeds_nothing(make_run: MakeRun) -> None:
     """Without kept windows there is nothing to show."""
     assert embed(make_run({"一": "天子"}, keep=0), ()).windows == ()

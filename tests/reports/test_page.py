@@ -17,6 +17,7 @@ from headwise.contracts import Picture, Section
 from headwise.format import format_value
 from headwise.run import Run
 from headwise.summary import summarize
+from headwise_reports.attention_data import embed
 from headwise_reports.page import page
 from headwise_reports.sentences import padding_sentences
 
@@ -136,6 +137,18 @@ def test_a_page_without_kept_attention_says_how_to_get_some(make_run: MakeRun) -
     text = page(make_run({"一": "天子"}, keep=0), [])
     assert "headwise export run --keep sample" in text
     assert 'class="weights"' not in text
+    assert 'href="#reading"' not in text
+
+
+def test_large_figures_leave_less_room_for_weights(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures and weights share one budget, and the page says which heads it had to leave out."""
+    run = make_run({"一": "天子" * 20}, heads=4)
+    (figure,) = [len(svg) for svg in re.findall(r"<svg .*?</svg>", page(run, sections()), re.DOTALL)]
+    codes = [len(head.codes) for head in embed(run, ()).windows[0].heads]
+    monkeypatch.setattr("headwise_reports.page.BUDGET", figure + codes[0] + codes[2])
+    assert "To keep this page small these heads cannot be read on it: L0H1, L0H3." in page(run, sections())
+    monkeypatch.setattr("headwise_reports.page.BUDGET", figure)
+    assert "it carries 0 of those 1 windows: none fits." in page(run, sections())
 
 
 def test_method_and_provenance_tell_what_was_done(article_run: Run, article_page: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -57,6 +58,18 @@ def test_ids_of_two_figures_do_not_collide(picture: Picture) -> None:
         assert references
         assert references <= ids[prefix]
     assert not ids["one"] & ids["two"]
+
+
+def test_what_is_too_large_to_draw_is_an_image_with_text() -> None:
+    """A map of a hundred thousand cells takes little room, and its labels can still be read."""
+    figure = Figure()
+    axes = figure.subplots()
+    axes.pcolormesh(np.random.default_rng(0).random((300, 300)))
+    axes.set_title("Large")
+    text = inline_svg(Picture(name="large", figure=figure, description="Cells."), "one")
+    assert len(text) < 1_000_000
+    assert 'href="data:image/png;base64,' in text
+    assert ">Large</text>" in text
 
 
 def test_a_figure_names_what_describes_it(picture: Picture) -> None:
