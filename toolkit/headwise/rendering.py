@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from headwise.contracts import Picture, Renderer, Section
 from headwise.errors import PluginError
+from headwise.fonts import drawing_style
 
 if TYPE_CHECKING:
     from headwise.registry import Offered, Registry
@@ -18,9 +19,10 @@ def render(
 ) -> Iterator[tuple[Renderer, Section]]:
     """Yield every section with the renderer that made it, in the order in which they stand.
 
-    Sections come one at a time, as the renderers make them. A renderer that raises, or gives something that is no
-    proper section, gives a section marked `failed` that names its plugin and its distribution instead of the rest of
-    its own; with `strict` it raises PluginError. With `page_only` renderers that are not for the page are left out.
+    Sections come one at a time, as the renderers make them; figures are drawn in `headwise.fonts.drawing_style`.
+    A renderer that raises, or gives something that is no proper section, gives a section marked `failed` that names
+    its plugin and its distribution instead of the rest of its own; with `strict` it raises PluginError.
+    With `page_only` renderers that are not for the page are left out.
     """
     for offered in sorted(registry.offered("renderer"), key=_place):
         renderer = cast(Renderer, offered.value)
@@ -35,8 +37,9 @@ def _place(offered: Offered) -> tuple[int, str]:
 
 def _guarded(offered: Offered, run: Run, *, strict: bool) -> Iterator[Section]:
     try:
-        for section in cast(Renderer, offered.value).render(run):
-            _check(section)
+        with drawing_style():
+            sections = iter(cast(Renderer, offered.value).render(run))
+        while (section := _next(sections)) is not None:
             yield section
     except Exception as error:
         problem = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
@@ -47,12 +50,21 @@ def _guarded(offered: Offered, run: Run, *, strict: bool) -> Iterator[Section]:
         yield Section(title=title, text=f"{message[:1].upper()}{message[1:]}", failed=True)
 
 
-def _check(section: object) -> None:
+def _next(sections: Iterator[Section]) -> Section | None:
+    """Return the next section, drawn in headwise's style; None where there is none any more."""
+    with drawing_style():
+        for section in sections:
+            if not isinstance(section, Section):
+                message = f"it gave {type(section).__name__} where Section is expected"
+                raise PluginError(message)
+            _check(section)
+            return section
+    return None
+
+
+def _check(section: Section) -> None:
     import pandas as pd
 
-    if not isinstance(section, Section):
-        message = f"it gave {type(section).__name__} where Section is expected"
-        raise PluginError(message)
     if not (isinstance(section.title, str) and isinstance(section.text, str) and section.title):
         message = "it gave a section without a title, or with a title or a text that is no string"
         raise PluginError(message)

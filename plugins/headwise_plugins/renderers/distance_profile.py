@@ -23,17 +23,13 @@ EXACT = 8
 
 def render(run: Run) -> Iterator[Section]:
     """Yield one section with one picture: a panel for each layer."""
-    from headwise.fonts import drawing_style
-
     profiles = run.profiles()
     if profiles.empty:
         return
-    with drawing_style():
-        figure = _figure(profiles)
     yield Section(
         title="How far each head looks",
         text=_text(profiles),
-        pictures=(Picture(name="distance-profile", figure=figure, description=_description(profiles)),),
+        pictures=(Picture(name="distance-profile", figure=_figure(profiles), description=_description(profiles)),),
     )
 
 

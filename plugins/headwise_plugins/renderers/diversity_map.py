@@ -73,8 +73,6 @@ def plane(distances: Floats) -> tuple[Floats, float]:
 
 
 def _section(run: Run, analyzer: str, told: dict[str, Any], distances: pd.DataFrame) -> Section:
-    from headwise.fonts import drawing_style
-
     unit = told.get("unit", "")
     nearest = _nearest(distances, unit)
     title = f"How heads differ: {analyzer}"
@@ -84,20 +82,19 @@ def _section(run: Run, analyzer: str, told: dict[str, Any], distances: pd.DataFr
         return Section(title=title, text=f"{summary} {nearest}.")
     groups = _groups(run, list(distances.index))
     points, share = plane(distances.to_numpy())
-    with drawing_style():
-        pictures = (
-            Picture(
-                name=f"diversity-map-{analyzer}",
-                figure=_clustered(distances, groups, analyzer, unit),
-                description=f"Clustered map of the distances between {len(distances)} heads. {nearest}.",
-            ),
-            Picture(
-                name=f"diversity-plane-{analyzer}",
-                figure=_scattered(points, groups, share, unit),
-                description=f"{len(distances)} heads as points on a plane that shows {share:.0%} of the distances. "
-                f"{nearest}.",
-            ),
-        )
+    pictures = (
+        Picture(
+            name=f"diversity-map-{analyzer}",
+            figure=_clustered(distances, groups, analyzer, unit),
+            description=f"Clustered map of the distances between {len(distances)} heads. {nearest}.",
+        ),
+        Picture(
+            name=f"diversity-plane-{analyzer}",
+            figure=_scattered(points, groups, share, unit),
+            description=f"{len(distances)} heads as points on a plane that shows {share:.0%} of the distances. "
+            f"{nearest}.",
+        ),
+    )
     text = (
         f"{summary} {nearest}. In the map heads that attend alike stand side by side; the tree joins the nearest first "
         f"(average linkage). On the plane (classical multidimensional scaling) heads that attend alike lie close "

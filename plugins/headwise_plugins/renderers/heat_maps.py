@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 DPI = 100
 LARGEST_CELL, SMALLEST_CELL = 36, 4
 """Side of a cell, in pixels."""
-MAP_SIDE = 2400
-"""Pixels; cells shrink from there on, so that a picture can still be opened."""
+GOOD_SIDE, LARGEST_SIDE = 1600, 2400
+"""Pixels of a map that is easily looked at, and of the largest that may be to hold the numbers of its cells."""
 LABEL_PIXELS = 11
 """Height of the smallest label that is read without effort; where cells are smaller, not every token is named."""
-NUMBERED_CELL = 16
+NUMBERED_CELL = 17
 """Cells of this size and larger hold their number."""
 LONGEST_LABEL = 16
 """Characters of a token; of longer ones the rest is cut."""
@@ -71,16 +71,14 @@ class Layout:
 
 def render(run: Run) -> Iterator[Section]:
     """Yield one section for each kept window, and head, with one picture."""
-    from headwise.fonts import drawable, drawing_style
+    from headwise.fonts import drawable
 
     for place, (document, window) in enumerate(run.kept.itertuples(index=False)):
         tokens = [drawable(token) or " " for token in run.window_texts(document, window)]
         for head, weights in run.matrices(document, window):
-            with drawing_style():
-                figure = heat_map(weights, tokens, title=f"{head}   {drawable(document)}, window {window}")
             picture = Picture(
                 name=f"heat-map-{place:03d}-{document}-w{window}-{head}",
-                figure=figure,
+                figure=heat_map(weights, tokens, title=f"{head}   {drawable(document)}, window {window}"),
                 description=_description(weights, tokens, head, document),
             )
             yield Section(title=f"{head} on {document}, window {window}", text="", pictures=(picture,))
@@ -127,7 +125,9 @@ def heat_map(weights: Weights, tokens: Sequence[str], title: str) -> Figure:
 
 
 def _layout(rows: int, tokens: Sequence[str]) -> Layout:
-    cell = max(SMALLEST_CELL, min(LARGEST_CELL, MAP_SIDE // max(rows, len(tokens), 1)))
+    count = max(rows, len(tokens), 1)
+    wanted = min(max(GOOD_SIDE // count, NUMBERED_CELL), LARGEST_CELL)
+    cell = max(min(wanted, LARGEST_SIDE // count), SMALLEST_CELL)
     size = _label_pixels(cell)
     longest = max((_outline(_cut(token), 1)[1] for token in tokens), default=0) * size
     rotated = longest > max(cell, LABEL_PIXELS)

@@ -26,7 +26,6 @@ BOXES_FROM = 10
 def render(run: Run) -> Iterator[Section]:
     """Yield one section with one picture: a panel for each measurement that is a share of attention."""
     from headwise.drawing import head_names, speaking, told_analyzers
-    from headwise.fonts import drawing_style
 
     told = told_analyzers(run)
     measured = run.measurements().dropna(subset=["value", "chance"])
@@ -34,13 +33,11 @@ def render(run: Run) -> Iterator[Section]:
     shares = speaking(shares)
     if shares["document"].nunique() < 2:  # noqa: PLR2004  # one document has no distribution
         return
-    shares = shares.assign(name=head_names(shares))
-    with drawing_style():
-        figure = _figure(shares)
+    shares = shares.assign(name=head_names(shares), excess=shares["value"] - shares["chance"])
     yield Section(
         title="From document to document",
         text=_text(shares),
-        pictures=(Picture(name="measurement-distribution", figure=figure, description=_description(shares)),),
+        pictures=(Picture(name="measurement-distribution", figure=_figure(shares), description=_description(shares)),),
     )
 
 
@@ -51,7 +48,7 @@ def _figure(shares: pd.DataFrame) -> Figure:
     heads = min(shares["name"].nunique(), MOST_HEADS)
     figure, panels = new_panels(
         len(analyzers), columns=3, width=3, height=(0.3 if heads <= MOST_HEADS // 2 else 0.2) * heads + 0.7,
-        title="Shares, one point a document",
+        title="Share above chance, one point a document",
     )  # fmt: skip
     documents = shares["document"].unique().tolist()
     for panel, analyzer in zip(panels, analyzers, strict=True):
@@ -74,30 +71,33 @@ def _furthest(group: pd.DataFrame) -> pd.DataFrame:
 
 def _weighted(group: pd.DataFrame) -> pd.Series[float]:
     """Return each head's excess over chance, over all documents."""
-    excess = (group["value"] - group["chance"]) * group["rows"]
+    excess = group["excess"] * group["rows"]
     return excess.groupby(group["name"]).sum() / group["rows"].groupby(group["name"]).sum()
 
 
 def _panel(axes: Axes, group: pd.DataFrame, documents: list[str]) -> None:
-    import numpy as np
-    import seaborn as sns
-
     from headwise.drawing import CHANCE
 
     names = group["name"].unique().tolist()
     if len(documents) >= BOXES_FROM:
-        sns.boxplot(group, x="value", y="name", order=names, ax=axes, color="#dbe5ef", linecolor="#7a8ea3",
-                    linewidth=0.9, width=0.65, showfliers=False)  # fmt: skip
+        _boxes(axes, group, names)
     _points(axes, group, names, documents)
-    chance = group.groupby("name")["chance"].mean()[names]
-    places = np.arange(len(names))
-    axes.vlines(chance, places - 0.45, places + 0.45, color=CHANCE, linewidth=1.4, linestyle=(0, (2, 1)), zorder=3)
-    axes.set(xlabel="share", ylabel="", ylim=(len(names) - 0.4, -0.6))
-    axes.set_xlim(left=0)
-    axes.set_yticks(places, names)
+    axes.axvline(0, color=CHANCE, linewidth=1.4, linestyle=(0, (3, 2)), zorder=3)
+    axes.set(xlabel="share above chance", ylabel="", ylim=(len(names) - 0.4, -0.6))
+    axes.margins(x=0.08)
+    axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)
     axes.locator_params(axis="x", nbins=5)
     axes.grid(axis="x")
+
+
+def _boxes(axes: Axes, group: pd.DataFrame, names: list[str]) -> None:
+    """Draw the middle half of each head's documents, and their median; seaborn's box plot warns on matplotlib 3.11."""
+    excess = group.groupby("name")["excess"]
+    low, middle, high = (excess.quantile(share)[names].to_numpy() for share in (0.25, 0.5, 0.75))
+    places = range(len(names))
+    axes.barh(places, high - low, left=low, height=0.65, color="#dbe5ef", edgecolor="#7a8ea3", linewidth=0.9)
+    axes.vlines(middle, [place - 0.325 for place in places], [place + 0.325 for place in places], color="#7a8ea3")
 
 
 def _points(axes: Axes, group: pd.DataFrame, names: list[str], documents: list[str]) -> None:
@@ -111,12 +111,12 @@ def _points(axes: Axes, group: pd.DataFrame, names: list[str], documents: list[s
         spread = np.linspace(-0.2, 0.2, len(documents))
         for number, (document, colour) in enumerate(zip(documents, palette(len(documents)), strict=True)):
             own = group["document"] == document
-            axes.scatter(group.loc[own, "value"], place[own] + spread[number], s=20, color=colour,
+            axes.scatter(group.loc[own, "excess"], place[own] + spread[number], s=20, color=colour,
                          marker="osD^vP"[number], label=drawable(document), zorder=4, linewidth=0)  # fmt: skip
         return
     spread = np.linspace(-0.22, 0.22, 7)  # a fixed pattern: the same picture from the same numbers
     shift = group["document"].map({document: spread[3 * n % 7] for n, document in enumerate(documents)})
-    axes.scatter(group["value"], place + shift, s=6, color="#2f4b66", alpha=0.5, linewidth=0, zorder=4)
+    axes.scatter(group["excess"], place + shift, s=6, color="#2f4b66", alpha=0.5, linewidth=0, zorder=4)
 
 
 def _text(shares: pd.DataFrame) -> str:
@@ -124,16 +124,16 @@ def _text(shares: pd.DataFrame) -> str:
     boxes = " The box holds the middle half of the documents, its line is the median." if count >= BOXES_FROM else ""
     chosen = f" Of {heads} heads the {MOST_HEADS} furthest from chance are drawn." if heads > MOST_HEADS else ""
     return (
-        f"Each point is one of {count} documents: the mean over its rows. A head that does one thing throughout has "
-        f"its points close together. The dashed line is chance, which differs between documents of different "
-        f"length.{boxes}{chosen}"
+        f"Each point is one of {count} documents: how far the share, over its rows, lies above what even attention "
+        "would give in that document (dashed line: 0). A head that does one thing throughout has its points close "
+        f"together.{boxes}{chosen}"
     )
 
 
 def _description(shares: pd.DataFrame) -> str:
     from headwise.format import format_value
 
-    ranges = shares.groupby(["analyzer", "name"], sort=False)["value"].agg(["min", "max"]).reset_index()
+    ranges = shares.groupby(["analyzer", "name"], sort=False)["excess"].agg(["min", "max"]).reset_index()
     widest = ranges.loc[(ranges["max"] - ranges["min"]).groupby(ranges["analyzer"], sort=False).idxmax()]
     said = [
         f"{analyzer}, {name} from {format_value(low, 'share')} to {format_value(high, 'share')}"
@@ -141,7 +141,7 @@ def _description(shares: pd.DataFrame) -> str:
             widest["analyzer"], widest["name"], widest["min"], widest["max"], strict=True
         )
     ]
-    return f"Shares by document and head. The widest ranges: {'; '.join(said)}."
+    return f"Shares above chance, by document and head. The widest ranges: {'; '.join(said)}."
 
 
 @hookimpl

@@ -27,28 +27,30 @@ MARKS = ((1, "^"), (-1, "v"))
 def render(run: Run) -> Iterator[Section]:
     """Yield one section: the matrix, and the values with their intervals."""
     from headwise.drawing import head_names, speaking, told_analyzers
-    from headwise.fonts import drawing_style
 
     evidence = speaking(run.evidence())
     if evidence.empty:
         return
-    told = told_analyzers(run)
+    known = told_analyzers(run)
     evidence = evidence.assign(
         name=head_names(evidence),
-        unit=[told.get(analyzer, {}).get("unit", "") for analyzer in evidence["analyzer"]],
+        unit=[known.get(analyzer, {}).get("unit", "") for analyzer in evidence["analyzer"]],
         side=(evidence["low"] > 0).astype(int) - (evidence["high"] < 0).astype(int),  # 0: chance lies in the interval
     )
     many = evidence["name"].nunique() > MOST_HEADS
-    with drawing_style():
-        matrix = _grids(evidence) if many else _matrix(evidence)
-        intervals = _intervals(evidence)
+    matrix, intervals = _grids(evidence) if many else _matrix(evidence), _intervals(evidence)
+    told = _told(evidence)
     table = evidence.pivot_table(index="name", columns="analyzer", values="value", sort=False).round(3)
     yield Section(
         title="Every head against chance",
         text=_text(evidence, run, many=many),
         pictures=(
-            Picture(name="measurement-matrix", figure=matrix, description=_description(evidence)),
-            Picture(name="measurement-intervals", figure=intervals, description=_interval_description(evidence)),
+            Picture(name="measurement-matrix", figure=matrix, description=f"Matrix of measurements and heads. {told}"),
+            Picture(
+                name="measurement-intervals",
+                figure=intervals,
+                description=f"Values with intervals beside chance. {told}",
+            ),
         ),
         table=table.rename_axis(columns=None).reset_index(names="head"),
     )
@@ -104,7 +106,7 @@ def _cells(axes: Axes, bar: Axes, group: pd.DataFrame, heads: list[str], *, name
         return group.pivot_table(index="analyzer", columns="name", values=column, sort=False)[heads]
 
     excess, side = wide("excess"), wide("side")
-    most = max(float(excess.abs().to_numpy().max()), 1e-9)
+    most = _reach(group)
     sns.heatmap(
         excess, ax=axes, cbar_ax=bar, cmap=DIVERGING, vmin=-most, vmax=most, linewidths=1.5, linecolor="white",
         annot=wide("value").map(lambda value: format_value(value, unit)), fmt="", annot_kws={"fontsize": 9},
@@ -115,6 +117,14 @@ def _cells(axes: Axes, bar: Axes, group: pd.DataFrame, heads: list[str], *, name
     _mark(axes, side.to_numpy(), size=3.5, inset=0.13)
     axes.set(xlabel="", ylabel="", yticks=[])
     axes.tick_params(length=0, labeltop=named, labelbottom=False, labelrotation=0)
+
+
+def _reach(group: pd.DataFrame) -> float:
+    """Return where the colours end: at the largest excess, but a tenth of the largest value at least.
+
+    So heads that hardly differ from chance stay pale.
+    """
+    return max(float(group["excess"].abs().max()), 0.1 * float(group[["value", "chance"]].abs().to_numpy().max()))
 
 
 def _mark(axes: Axes, sides: npt.NDArray[np.int64], *, size: float, inset: float) -> None:
@@ -159,7 +169,7 @@ def _grid(axes: Axes, group: pd.DataFrame, *, annotated: bool) -> None:
         return group.pivot_table(index="layer", columns="head", values=column)
 
     excess = wide("excess")
-    most = max(float(excess.abs().to_numpy().max()), 1e-9)
+    most = _reach(group)
     sns.heatmap(
         excess, ax=axes, cmap=DIVERGING, vmin=-most, vmax=most, linewidths=0.4, linecolor="white",
         annot=wide("value").map(_short) if annotated else None, fmt="", annot_kws={"fontsize": 5.2},
@@ -254,7 +264,7 @@ def _text(evidence: pd.DataFrame, run: Run, *, many: bool) -> str:
     )
 
 
-def _description(evidence: pd.DataFrame) -> str:
+def _told(evidence: pd.DataFrame) -> str:
     from headwise.format import format_value
 
     distance = evidence["excess"].abs()
@@ -266,24 +276,12 @@ def _description(evidence: pd.DataFrame) -> str:
             clear["analyzer"], clear["name"], clear["value"], clear["chance"], clear["unit"], strict=True
         )
     ]
-    told = f" Furthest from chance, by measurement: {'; '.join(said)}." if said else ""
+    furthest_said = f" Furthest from chance, by measurement: {'; '.join(said)}." if said else ""
     return (
-        f"Matrix of {evidence['analyzer'].nunique()} measurements and {evidence['name'].nunique()} heads; "
+        f"{evidence['analyzer'].nunique()} measurements of {evidence['name'].nunique()} heads: "
         f"{(evidence['side'] > 0).sum()} values lie clearly above chance, {(evidence['side'] < 0).sum()} clearly "
-        f"below, {(evidence['side'] == 0).sum()} cannot be told from it.{told}"
+        f"below, {(evidence['side'] == 0).sum()} cannot be told from it.{furthest_said}"
     )
-
-
-def _interval_description(evidence: pd.DataFrame) -> str:
-    from headwise.format import format_value
-
-    width = (evidence["high"] - evidence["low"]).groupby([evidence["analyzer"], evidence["unit"]], sort=False).median()
-    frame = width.rename("width").reset_index()
-    said = [
-        f"{analyzer} {format_value(width, unit)}"
-        for analyzer, width, unit in zip(frame["analyzer"], frame["width"], frame["unit"], strict=True)
-    ]
-    return f"Values with intervals beside chance. Median width of the intervals: {'; '.join(said)}."
 
 
 @hookimpl

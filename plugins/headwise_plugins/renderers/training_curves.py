@@ -20,20 +20,16 @@ SMOOTHED_FROM = 400
 
 def render(run: Run) -> Iterator[Section]:
     """Yield one section with one picture; none for a run whose model was not trained here."""
-    from headwise.fonts import drawing_style
-
     if "train" not in run.manifest["steps"]:
         return
     training = run.training()
     if training.empty:
         return
-    with drawing_style():
-        figure = _figure(training)
     told = _told(training)
     yield Section(
         title="Training",
         text=told,
-        pictures=(Picture(name="training-curves", figure=figure, description=f"Loss by step. {told}"),),
+        pictures=(Picture(name="training-curves", figure=_figure(training), description=f"Loss by step. {told}"),),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headwise.contracts import Section
+from headwise.registry import Registry
+from headwise.rendering import render
 from headwise.run import Run
 from headwise.run_folder import RunFolder
 from headwise.tables import ATTENTION, EVIDENCE, MEASUREMENTS, PAIRS, PROFILES, TOKENS, TRAINING
@@ -43,13 +47,20 @@ class Made:
     weights: dict[str, Weights]
     """Document -> float32 (heads, queries, keys), one window each, causal."""
 
+    def sections(self, module: object) -> list[Section]:
+        """Run one renderer's module over the run, as headwise does, and stop at its first mistake."""
+        registry = Registry(strict=True)
+        registry.add("tried", module)
+        return [section for _, section in render(self.run, registry, strict=True)]
+
 
 def softmax(scores: npt.NDArray[np.float64]) -> Weights:
     """Return causal attention, float32 (heads, queries, keys), of these scores."""
     count = scores.shape[-1]
     hidden = np.triu(np.ones((count, count), dtype=bool), k=1)
-    exponential: npt.NDArray[np.float64] = np.exp(np.where(hidden, -np.inf, scores))
-    return (exponential / exponential.sum(-1, keepdims=True)).astype(np.float32)
+    exponential = np.exp(np.where(hidden, -np.inf, scores))
+    weights: Weights = (exponential / exponential.sum(-1, keepdims=True)).astype(np.float32)
+    return weights
 
 
 def patterned(tokens: Sequence[str], heads: int, seed: int) -> Weights:
@@ -182,11 +193,12 @@ def write_run(path: Path, texts: Mapping[str, str], layers: int, heads: int) -> 
     return Made(Run(RunFolder.open(path)), weights)
 
 
-@pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Made]:
-    """Make a run of so many layers and heads on these texts, three Chinese ones where none are given."""
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
+    """Make a run of so many layers and heads on these texts, three Chinese ones where none are given; made once."""
 
-    def make(layers: int = 1, heads: int = 4, texts: Mapping[str, str] = CHINESE) -> Made:
-        return write_run(tmp_path / f"run-{layers}-{heads}-{len(texts)}", texts, layers, heads)
+    @cache
+    def make(layers: int = 1, heads: int = 4, texts: tuple[tuple[str, str], ...] = tuple(CHINESE.items())) -> Made:
+        return write_run(tmp_path_factory.mktemp("runs") / "run", dict(texts), layers, heads)
 
     return make

@@ -1,0 +1,88 @@
+"""What holds for every renderer that headwise brings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from headwise.commands.figures import command
+from headwise.registry import installed
+from headwise.rendering import render
+
+MakeRun = Callable[..., Any]
+
+RENDERERS = [
+    "diversity_map",
+    "distance_profile",
+    "heat_maps",
+    "measurement_distribution",
+    "measurement_matrix",
+    "training_curves",
+]
+ENGLISH = (("Moby-Dick 1", "Call me Ishmael . Some years ago"), ("Moby-Dick 2", "I stuffed a shirt or two , <b>"))
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(1, 1), (1, 2), (1, 4), (3, 4), (12, 12)])
+def test_every_page_picture_fits_the_page_and_is_described(layers: int, heads: int, make_run: MakeRun) -> None:
+    """From 1 to 144 heads no renderer fails, no picture is wider than 900 pixels, and each has a description."""
+    made = make_run(layers, heads)
+    sections = [section for _, section in render(made.run, installed(), strict=True, page_only=True)]
+    assert sections
+    for section in sections:
+        assert not section.failed
+        for picture in section.pictures:
+            assert picture.figure.get_size_inches()[0] * 100 <= 900
+            assert len(picture.description) > 40
+
+
+def test_nothing_is_left_behind(make_run: MakeRun) -> None:
+    """After all pictures matplotlib's settings are as before, and pyplot holds no figure."""
+    from matplotlib import pyplot as plt
+
+    before = dict(mpl.rcParams)
+    list(render(make_run(1, 4).run, installed(), strict=True))
+    assert dict(mpl.rcParams) == before
+    assert plt.get_fignums() == []
+
+
+def test_the_command_writes_every_picture(make_run: MakeRun, tmp_path: Path) -> None:
+    """`headwise figures` writes a heat map for each of 4 heads and 3 documents, and the pictures of the page."""
+    made = make_run(1, 4)
+    result = CliRunner().invoke(command, [str(made.run.path), "--output", str(tmp_path), "--quiet"])
+    assert result.exit_code == 0, result.output
+    names = sorted(path.name for path in tmp_path.iterdir())
+    maps = [name for name in names if name.startswith("heat-map-")]
+    assert len(maps) == 12
+    assert set(names) - set(maps) == {
+        "distance-profile.png", "diversity-map-hellinger.png", "diversity-plane-hellinger.png",
+        "measurement-distribution.png", "measurement-intervals.png", "measurement-matrix.png", "training-curves.png",
+    }  # fmt: skip
+    assert result.output == f"19 pictures in {tmp_path}\n"
+    with Image.open(tmp_path / "training-curves.png") as picture:
+        assert picture.size == (650, 320)
+
+
+def test_english_words_are_drawn_too(make_run: MakeRun, tmp_path: Path) -> None:
+    """A run on English words, some of them markup, gives its pictures as SVG."""
+    made = make_run(2, 2, ENGLISH)
+    result = CliRunner().invoke(command, [str(made.run.path), "--output", str(tmp_path), "--format", "svg"])
+    assert result.exit_code == 0, result.output
+    assert len(list(tmp_path.glob("heat-map-*.svg"))) == 8
+
+
+@pytest.mark.parametrize("module", RENDERERS)
+def test_listing_a_renderer_imports_nothing_heavy(module: str) -> None:
+    """A renderer's module is read for `headwise --help`, so it must not wait for these."""
+    code = (
+        f"import sys, headwise_plugins.renderers.{module}\n"
+        "print([name for name in ('torch', 'pandas', 'matplotlib', 'seaborn', 'scipy') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
