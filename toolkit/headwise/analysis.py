@@ -97,11 +97,18 @@ def measure_run(
     ]  # fmt: skip
     with progress.task("Measuring", total=sum(store.lengths)) as task:
         waiting = [chunk for chunk in chunks if not _readable(Path(chunk.file))]
-        task.advance(sum(store.length(name) for chunk in chunks if chunk not in waiting for name in chunk.documents))
-        local = registry if registry is not plugins.installed() else None
-        for chunk, future in [(chunk, executor.submit(measure_chunk, chunk, local)) for chunk in waiting]:
+        done = [name for chunk in chunks if chunk not in waiting for name in chunk.documents]
+        task.advance(sum(map(store.length, done)))
+        local = None if registry is plugins.installed() else registry
+        futures = []
+        for chunk in waiting:
+            future = executor.submit(measure_chunk, chunk, local)
+            future.add_done_callback(lambda _, chunk=chunk: task.advance(sum(map(store.length, chunk.documents))))
+            if future.done():  # an engine that runs at once: a failure need not wait for the other chunks
+                future.result()
+            futures.append(future)
+        for future in futures:
             future.result()
-            task.advance(sum(store.length(name) for name in chunk.documents))
     return merged(folder, [Path(chunk.file) for chunk in chunks], offered)
 
 
