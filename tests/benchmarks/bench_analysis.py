@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ def long_form(seen: Observation) -> pd.DataFrame:
     for block in seen.blocks():
         query, key = block.visible.nonzero().T.numpy()
         for head, weights in enumerate(block.weights[:, block.visible].numpy()):
-            columns = {
+            columns: dict[str, Any] = {
                 "document": "text",
                 "window": np.int32(block.window),
                 "layer": np.int16(0),

@@ -107,8 +107,8 @@ def test_a_failing_analyzer_is_told_and_the_rest_stands(copy: Path, reader_run: 
 def test_failing_role_rules_cost_the_roles_alone(copy: Path, reader_run: Path) -> None:
     """Rules that raise leave every number as it is, and no head has a role."""
     registry = Registry().load()
-    registry.add("mine", {"headwise_roles": lambda: [
-        headwise.RoleRules(name="mine", version="1", summary="", assign=lambda frame: frame["nothing"])]})  # fmt: skip
+    failing = headwise.RoleRules(name="mine", version="1", summary="", assign=lambda frame: list(frame["nothing"]))
+    registry.add("mine", {"headwise_roles": lambda: [failing]})
     pipeline = Pipeline.resume(copy, registry=registry)
     with pytest.warns(PluginWarning, match="the role rules 'mine'"):
         replace(pipeline, settings=pipeline.settings.model_copy(update={"rules": "mine"})).analyze()

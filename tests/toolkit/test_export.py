@@ -20,7 +20,7 @@ from headwise.export import chosen_windows
 def test_pandas_duckdb_and_polars_read_the_same_numbers(reader_run: Path) -> None:
     """The sum of a head's weights is its number of rows, whoever reads the files."""
     pattern = str(reader_run / "attention" / "*.parquet")
-    by_duckdb = duckdb.sql(
+    by_duckdb = duckdb.execute(
         f"select head, sum(list_sum(weights)) total, count(*) n from '{pattern}' where layer = 1 group by head"  # noqa: S608
     ).fetchall()
     assert len(by_duckdb) == 2

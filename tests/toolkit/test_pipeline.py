@@ -79,7 +79,7 @@ def test_what_is_done_is_not_done_again(reader_run: Path, tmp_path: Path) -> Non
 
 def test_what_cannot_be_used_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     """Wrong names, settings and paths leave no folder behind."""
-    for more, told in [
+    refused: list[tuple[dict[str, object], str]] = [
         ({"recipe": {"name": "raeder"}}, "did you mean 'reader'"),
         ({"recipe": {**SMALL, "heads": 3}}, "3 heads"),
         ({"recipe": {**SMALL, "dropuot": 0.1}}, "dropuot"),
@@ -88,7 +88,8 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(tmp_path: Pat
         ({"device": "cuda:17"}, "cuda"),
         ({"corpus": "shuihu-pasages"}, "did you mean 'shuihu-passages'"),
         ({"corpus": str(tmp_path / "missing.txt")}, "missing.txt"),
-    ]:
+    ]
+    for more, told in refused:
         with pytest.raises(HeadwiseError, match=told):
             begun(tmp_path / "run", **more)
     assert not (tmp_path / "run").exists()

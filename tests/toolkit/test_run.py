@@ -36,7 +36,7 @@ def test_attention_is_what_the_model_computes(reader_run: Path) -> None:
 
     def listening(query: torch.Tensor, key: torch.Tensor, *rest: object, **more: object) -> torch.Tensor:
         seen.append((query.double(), key.double()))
-        return kernel(query, key, *rest, **more)  # type: ignore[arg-type]
+        return kernel(query, key, *rest, **more)
 
     tokens = run.tokens().query("document == @run.documents[0] and window == 1")
     torch.nn.functional.scaled_dot_product_attention = listening  # type: ignore[assignment]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +103,18 @@ def measure_run(
         futures = []
         for chunk in waiting:
             future = executor.submit(measure_chunk, chunk, local)
-            future.add_done_callback(lambda _, chunk=chunk: task.advance(sum(map(store.length, chunk.documents))))
+            future.add_done_callback(partial(_advance, task, sum(map(store.length, chunk.documents))))
             if future.done():  # an engine that runs at once: a failure need not wait for the other chunks
                 future.result()
             futures.append(future)
         for future in futures:
             future.result()
     return merged(folder, [Path(chunk.file) for chunk in chunks], offered)
+
+
+def _advance(task: progress.Task, tokens: int, finished: Future[None]) -> None:
+    del finished  # what a callback is told
+    task.advance(tokens)
 
 
 def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:

@@ -6,6 +6,7 @@ A step that is done is not done again; one that was cut continues. What it wrote
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -242,9 +243,14 @@ class Pipeline:
 
     def _done(self, step: str) -> dict[str, Any]:
         """Return what a step recorded, and do the step first where it is not done."""
+        steps: dict[str, Callable[[], None]] = {
+            "tokens": self.tokenize,
+            "train": self.train,
+            "export": lambda: self.export(self.settings.keep),
+            "analyze": self.analyze,
+        }
         if not self.folder.done(step):
-            {"tokens": self.tokenize, "train": self.train, "analyze": self.analyze,
-             "export": lambda: self.export(self.settings.keep)}[step]()  # fmt: skip
+            steps[step]()
         details: dict[str, Any] = self.folder.manifest["steps"][step]
         return details
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -18,7 +19,7 @@ from headwise.commands.terminal import json_option, quiet_option, show_json
 )
 @quiet_option
 @json_option
-def command(run: Path, keep: str | None, as_json: bool) -> None:
+def command(run: Path, keep: Literal["all", "sample", "none"] | None, as_json: bool) -> None:
     """Write the attention of RUN as Parquet, one row group a document, for pandas, DuckDB, Polars or anything else.
 
     \b
