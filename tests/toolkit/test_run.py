@@ -36,10 +36,10 @@ def test_attention_is_what_the_model_computes(reader_run: Path) -> None:
 
     def listening(query: torch.Tensor, key: torch.Tensor, *rest: object, **more: object) -> torch.Tensor:
         seen.append((query.double(), key.double()))
-        return kernel(query, key, *rest, **more)
+        return kernel(query, key, *rest, **more)  # type: ignore[arg-type]
 
     tokens = run.tokens().query("document == @run.documents[0] and window == 1")
-    torch.nn.functional.scaled_dot_product_attention = listening  # type: ignore[assignment]
+    torch.nn.functional.scaled_dot_product_attention = listening
     try:
         with torch.no_grad():
             loaded.model(torch.tensor(tokens["id"].to_numpy(np.int64))[None])
