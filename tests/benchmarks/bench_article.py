@@ -4,7 +4,8 @@
 
 The program trains with the loop that the article prints and draws with a text for each cell and a label for each
 token, twelve times; headwise runs as a user runs it, from the command line, to its report and to the same twelve maps
-as files, the start of Python and all imports included. With --maps the program draws only so many maps, and its time is scaled up.
+as files, the start of Python and all imports included. With --maps the program draws only so many maps, and its time
+is scaled up.
 """
 
 from __future__ import annotations
