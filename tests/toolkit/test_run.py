@@ -101,9 +101,10 @@ def test_unknown_names_and_what_is_not_kept_are_told(reader_run: Path) -> None:
 
 
 def test_a_notebook_shows_the_run(article_run: Path) -> None:
-    """The HTML for a notebook names the run and holds the value of every head."""
+    """The HTML for a notebook names the run and says what every head does."""
     run = headwise.open_run(article_run)
     shown = run._repr_html_()
     assert "article" in shown
-    assert shown.count("<tr>") >= 4
+    assert all(f"L0H{head}" in shown for head in range(4))
+    assert "of its attention" in shown
     assert repr(run).startswith("<headwise run ")

@@ -184,9 +184,12 @@ class Run:
         title = f"<p><strong>headwise run</strong> {html.escape(str(self.path))}</p>"
         if "analyze" not in self.manifest["steps"]:
             return title + f"<p>{html.escape(repr(self))}</p>"
-        evidence = self.evidence()
-        table = evidence.pivot_table(index=["layer", "head"], columns="analyzer", values="value").round(3)
-        return title + str(table.to_html())
+        from headwise.summary import summarize
+
+        heads = [(str(head.name), head.role, head.sentence) for head in summarize(self)]
+        table = pd.DataFrame(heads, columns=["head", "role", "what it does"])
+        with pd.option_context("display.max_colwidth", None):
+            return title + str(table.to_html(index=False, escape=True))
 
 
 def _all(conditions: list[ds.Expression]) -> ds.Expression | None:
