@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from headwise.fonts import drawing_style
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -47,7 +49,8 @@ def _drawn(figure: Figure, salt: str) -> bytes:
 
     written = io.BytesIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+    # matplotlib makes the ticks of an axis only now, so they need the style too
+    with drawing_style(), mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(written, format="svg", metadata=nothing, dpi=RESOLUTION)
     return written.getvalue()
 
