@@ -170,7 +170,9 @@ def _outline(text: str, across: float) -> tuple[Path, float]:
     from matplotlib.path import Path
     from matplotlib.textpath import text_to_path
 
-    vertices, codes = text_to_path.get_text_path(FontProperties(), text)
+    from headwise.fonts import families
+
+    vertices, codes = text_to_path.get_text_path(FontProperties(family=families()), text)
     if len(codes) == 0:  # white space
         return Path([(0, 0)]), 0
     points = np.asarray(vertices) / text_to_path.FONT_SCALE  # (points, 2)
