@@ -53,10 +53,14 @@ class Reader(nn.Module):
         return nn.functional.cross_entropy(self(ids).flatten(0, 1), targets.flatten())
 
     def _initialise(self) -> None:
-        """Draw small weights; what is added to the residual stream is smaller the more layers add to it (GPT-2)."""
-        for name, parameter in self.named_parameters():
-            if parameter.ndim > 1:
-                adds = name.endswith(("attention.output.weight", "feed_forward.2.weight"))
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * len(self.layers)) if adds else 0.02)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+        """Draw every matrix anew; what is added to the residual stream is smaller the more layers add to it (GPT-2).
+
+        With the projections at 1 / sqrt(inputs) rather than GPT-2's 0.02, heads come to differ more plainly.
+        """
+        nn.init.normal_(self.embedding.weight, std=0.05)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                adds = name.endswith(("attention.output", "feed_forward.2"))
+                share = 1 / math.sqrt(2 * len(self.layers)) if adds else 1.0
+                nn.init.normal_(module.weight, std=share / math.sqrt(module.in_features))
+                nn.init.zeros_(module.bias)
