@@ -118,6 +118,19 @@ def test_what_is_refused_is_one_sentence_and_exit_code_2(tmp_path: Path, argumen
     assert not list(tmp_path.iterdir())
 
 
+def test_figures_are_files_that_verify_knows(reader_run: Path, tmp_path: Path) -> None:
+    """Every picture is a file in the run, recorded with its sha256; elsewhere they are just files."""
+    copy = Path(shutil.copytree(reader_run, tmp_path / "copy"))
+    finished = headwise_says("figures", str(copy), "--json", "--quiet")
+    assert finished.returncode == 0, finished.stderr
+    figures = [Path(figure) for figure in json.loads(finished.stdout)["figures"]]
+    windows = len(headwise.open_run(copy).kept)
+    assert len([figure for figure in figures if "heat" in figure.name]) == windows * 4
+    assert all(figure.stat().st_size > 1000 for figure in figures)
+    figures[0].write_bytes(b"")
+    assert f"figures/{figures[0].name} was altered" in headwise_says("verify", str(copy)).stderr
+
+
 def test_verify_tells_what_was_altered(reader_run: Path, tmp_path: Path) -> None:
     """A whole run verifies; one with an altered file is named, with exit code 2."""
     copy = Path(shutil.copytree(reader_run, tmp_path / "copy"))

@@ -43,10 +43,9 @@ def choose_device(name: str = "auto") -> torch.device:
 def deterministic() -> Iterator[None]:
     """Let torch use only algorithms that give the same bits each time on the same machine, while the block runs."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
-    before = torch.are_deterministic_algorithms_enabled()
-    warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(mode=True)
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import torch's compiler first
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warned_only)
+        torch.set_deterministic_debug_mode(before)

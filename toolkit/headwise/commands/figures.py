@@ -44,6 +44,9 @@ def command(run: Path, figure_format: FigureFormat, output: Path | None, as_json
     opened = open_run(run)
     folder = output or opened.path / "figures"
     written = write_figures(opened, folder, figure_format, installed(strict=strict), strict=strict)
+    if folder.resolve().is_relative_to(opened.path.resolve()):
+        names = [str(path.resolve().relative_to(opened.path.resolve())) for path in written]
+        opened.folder.finish(f"figures-{figure_format}", names)
     if as_json:
         show_json({"run": str(run), "figures": [str(path) for path in written]})
     else:
