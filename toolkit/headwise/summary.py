@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from headwise.block import HeadName
-from headwise.format import format_value
+from headwise.format import format_interval, format_value
 from headwise.run import Run
 
 
@@ -68,9 +68,10 @@ def _told(row: _Row, analyzers: Mapping[str, Mapping[str, Any]]) -> str:
     name = row.values["analyzer"]
     entry = analyzers.get(name, {})
     unit = str(entry.get("unit", ""))
-    value, chance, low, high = (format_value(row.values[key], unit) for key in ("value", "chance", "low", "high"))
-    unknown = math.isnan(row.values["low"])
-    interval = "too little text for an interval" if unknown else f"interval of the excess {low} to {high}"
+    value, chance = (format_value(row.values[key], unit) for key in ("value", "chance"))
+    low, high = row.values["low"], row.values["high"]
+    told = format_interval(low, high, unit)
+    interval = "too little text for an interval" if math.isnan(low) else f"interval of the excess {told}"
     # a template is a stranger's text, so the number is put in its place and nothing else of it is carried out
     what = str(entry.get("sentence") or f"has {name} {{value}}").replace("{value}", value)
     return f"{what} ({chance} by chance; {interval})"

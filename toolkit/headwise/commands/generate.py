@@ -9,9 +9,7 @@ import click
 from headwise.commands.terminal import note, quiet_option
 
 
-@click.command(
-    "generate", epilog="Example: headwise generate runs/shuihu-reader --prompt 話說 --tokens 200 --temperature 0.8"
-)
+@click.command("generate", short_help="Continue a text with the model of a run.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--prompt", required=True, help="The text to continue.")
 @click.option("--tokens", type=click.IntRange(min=1), default=200, show_default=True, help="Tokens to write.")
@@ -29,7 +27,13 @@ from headwise.commands.terminal import note, quiet_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @quiet_option
 def command(run: Path, prompt: str, tokens: int, temperature: float, top_k: int | None, seed: int, device: str) -> None:
-    """Continue a text with the model of the run folder RUN."""
+    """Continue a text with the model of RUN, for recipes whose models tell the next token.
+
+    \b
+    Examples:
+      headwise generate runs/shuihu-reader --prompt 話說
+      headwise generate runs/shuihu-reader --prompt 話說 --tokens 50 --temperature 0
+    """
     from headwise.device import choose_device
     from headwise.generate import generate, unknown_tokens
     from headwise.model_store import load_model

@@ -32,7 +32,7 @@ def show_heads(folder: RunFolder, *, as_json: bool) -> None:
 
     table = Table("head", "role", "what it does")
     for head in heads[:MOST_HEADS]:
-        table.add_row(str(head.name), head.role, head.sentence)
+        table.add_row(str(head.name), head.role or "—", head.sentence)
     Console(highlight=False).print(table)
     if len(heads) > MOST_HEADS:
         note(f"{len(heads) - MOST_HEADS} more heads are in the report.")
