@@ -161,11 +161,3 @@ def test_the_command_writes_prompt_and_continuation(circle: LoadedModel, tmp_pat
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert result.stdout.startswith("龘天地")
     assert result.stderr.startswith("The model does not know 龘")
-
-
-def test_the_command_has_help_with_an_example() -> None:
-    """`--help` shows every option and how to call it."""
-    result = CliRunner().invoke(command, ["--help"])
-    assert "Example: headwise generate" in result.stdout
-    for option in ("--prompt", "--tokens", "--temperature", "--top-k", "--seed", "--device", "--quiet"):
-        assert option in result.stdout
