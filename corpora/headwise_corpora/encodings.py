@@ -102,6 +102,8 @@ def _guessed(path: Path, place: int) -> str:
     # A full sample may end within a character: try it shorter, too.
     cuts = range(4) if len(sample) == SAMPLE else range(1)
     found = [charset_normalizer.from_bytes(sample[: len(sample) - cut]).best() for cut in cuts]
+    if _has_stray_nuls(sample):
+        found = []
     guesses = [guess for guess in found if guess is not None and _is_text(str(guess), has_nul=b"\0" in sample)]
     if not guesses:
         what = "holds NUL bytes, as no text does," if b"\0" in sample else "is not in any known encoding"
@@ -109,6 +111,15 @@ def _guessed(path: Path, place: int) -> str:
         raise CorpusError(message)
     best = min(guesses, key=lambda guess: guess.chaos).encoding
     return WIDER.get(best, best)
+
+
+def _has_stray_nuls(sample: bytes) -> bool:
+    """Tell whether this is UTF-8 but for some NULs; UTF-16 that could pass for UTF-8 has one in every second byte."""
+    try:
+        sample.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return 0 < sample.count(0) < len(sample) / 4
 
 
 def _is_text(text: str, *, has_nul: bool) -> bool:

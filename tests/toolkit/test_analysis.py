@@ -110,7 +110,7 @@ def test_failing_role_rules_cost_the_roles_alone(copy: Path, reader_run: Path) -
     failing = headwise.RoleRules(name="mine", version="1", summary="", assign=lambda frame: list(frame["nothing"]))
     registry.add("mine", {"headwise_roles": lambda: [failing]})
     pipeline = Pipeline.resume(copy, registry=registry)
-    with pytest.warns(PluginWarning, match="the role rules 'mine'"):
+    with pytest.warns(PluginWarning, match="the rule set 'mine'"):
         replace(pipeline, settings=pipeline.settings.model_copy(update={"rules": "mine"})).analyze()
     after, before = headwise.open_run(copy).evidence(), headwise.open_run(reader_run).evidence()
     pd.testing.assert_frame_equal(after.drop(columns="role"), before.drop(columns="role"))

@@ -64,7 +64,7 @@ def test_a_run_ends_with_the_table_of_heads_and_the_report(tmp_path: Path) -> No
     assert (tmp_path / report).stat().st_size < 1_000_000
     for name in ("L0H0", "L0H1", "L0H2", "L0H3"):
         assert name in finished.stdout
-    assert "step 200: loss 0.26" in finished.stderr
+    assert "step 200 of 200: loss 0.26" in finished.stderr
 
 
 def test_json_is_json_and_quiet_is_quiet(tmp_path: Path) -> None:

@@ -230,7 +230,9 @@ def test_a_plugin_that_breaks_is_named() -> None:
 
             yield Corpus(name="broken", summary="", licence="", source="", size=0, documents=documents)
 
-    with pytest.raises(PluginError, match=r"the corpus 'broken' \(plugin 'poems' of poems-dist\) failed with ZeroDiv"):
+    with pytest.raises(
+        PluginError, match=r"the corpus 'broken' \(plugin 'poems' from poems-dist\) failed with ZeroDiv"
+    ):
         read("broken", Broken())
 
 

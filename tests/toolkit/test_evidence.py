@@ -244,7 +244,7 @@ def test_roles_come_from_the_rules() -> None:
 @pytest.mark.parametrize("choice", [lambda _: [], lambda rows: [None] * len(rows), lambda rows: rows["nothing"]])
 def test_rules_that_break_their_promise_are_named(choice: Callable[[pd.DataFrame], Sequence[str]]) -> None:
     """Too few roles, roles that are no text and an exception: each is one sentence with the name of the rules."""
-    with pytest.raises(PluginError, match=r"the role rules 'mine' (gave|failed)"):
+    with pytest.raises(PluginError, match=r"the rule set 'mine' (gave|failed)"):
         weighed(corpus(30), rules=role_of(choice))
 
 

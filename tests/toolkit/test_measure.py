@@ -87,6 +87,11 @@ BROKEN = {
     "no tensor": (lambda block: 0.5, "it returned float"),  # noqa: ARG005
     "wrong shape": (lambda block: block.weights, r"it returned the shape \(2, 4, 4\)"),
     "NaN": (lambda block: block.weights.sum(-1) * math.nan, "NaN or infinity"),
+    "changes the mask": (lambda block: block.visible.fill_(True)[:2, :4].float(), "it changed the block"),
+    "changes the tokens": (
+        lambda block: block.tokens.punctuation.fill_(True).float().expand(2, 4),
+        "it changed the block",
+    ),
     "changes the block": (lambda block: block.weights.mul_(2).sum(-1), "it changed the block"),
 }
 
@@ -109,7 +114,7 @@ def test_strict_raises_at_once() -> None:
     """With `strict` the first failure is an error that names analyzer, plugin and distribution."""
     one = measuring(broken=lambda block: block.weights)
     one.strict = True
-    with pytest.raises(PluginError, match="the analyzer 'broken' of plugin 'test' of this program failed"):
+    with pytest.raises(PluginError, match=r"the analyzer 'broken' \(plugin 'test' from this program\) failed"):
         one.add(one.start(1, 1), causal_block(EXAMPLE, "天子，說"), torch.zeros(4, dtype=torch.int64))
 
 

@@ -160,6 +160,26 @@ def test_windows_are_counted_through_all_calls_of_the_model() -> None:
     assert [(block.window, len(block.queries)) for block in seen.blocks()] == [(0, 7), (1, 7), (2, 9)]
 
 
+def test_a_layer_that_is_used_twice_is_two_layers() -> None:
+    """Layers that share one module, as in ALBERT, are told apart by the order of their calls."""
+    shared = Attention()
+
+    class Albert(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared = shared
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.shared(self.shared(x))
+            return out
+
+    model = Albert()
+    with observe(model) as seen:
+        model(torch.randn(2, LENGTH, 12))
+    assert (seen.windows, seen.layers, len(seen.heads)) == (2, ["shared", "shared"], 6)
+    assert repr(seen) == "<observed attention: 2 windows, 2 layers, 6 heads>"
+
+
 @settings(max_examples=25, deadline=None)
 @given(memory=st.integers(1, 4000), length=st.integers(1, 12))
 def test_blocks_of_any_size_hold_the_same_weights(memory: int, length: int) -> None:
@@ -212,7 +232,7 @@ def test_what_cannot_be_shown_is_refused_in_one_sentence() -> None:
         layer(torch.randn(1, LENGTH, 12))
     with pytest.raises(ObservationError, match="a window has 7 tokens, but 2 were given"):
         next(seen.blocks(Tokens.of("天子")))
-    with pytest.raises(ObservationError, match="tokens of 2 windows were given, but 1 windows"):
+    with pytest.raises(ObservationError, match="tokens of 2 windows were given, but the model read 1"):
         next(seen.blocks([Tokens.of("天子"), Tokens.of("天子")]))
     with pytest.raises(ObservationError, match="from 2 queries to 5 keys"), observe(layer):
         functional.scaled_dot_product_attention(torch.ones(1, 1, 2, 4), torch.ones(1, 1, 5, 4), torch.ones(1, 1, 5, 4))

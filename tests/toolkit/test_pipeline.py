@@ -84,7 +84,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(tmp_path: Pat
         ({"recipe": {**SMALL, "heads": 3}}, "3 heads"),
         ({"recipe": {**SMALL, "dropuot": 0.1}}, "dropuot"),
         ({"tokenizer": "wrod"}, "did you mean 'word'"),
-        ({"rules": "voita"}, "there is no role rules 'voita'"),
+        ({"rules": "voita"}, "there is no rule set 'voita'"),
         ({"device": "cuda:17"}, "cuda"),
         ({"corpus": "shuihu-pasages"}, "did you mean 'shuihu-passages'"),
         ({"corpus": str(tmp_path / "missing.txt")}, "missing.txt"),
@@ -93,6 +93,67 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(tmp_path: Pat
         with pytest.raises(HeadwiseError, match=told):
             begun(tmp_path / "run", **more)
     assert not (tmp_path / "run").exists()
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    """A wrong tokenizer, rule set and engine are refused together, before anything is done."""
+    settings = RunSettings(tokenizer="wrod", rules="mine", recipe=SMALL)
+    with pytest.raises(SettingsError, match=r"(?s)tokenizer 'wrod'.*rule set 'mine'.*engine 'gpu'"):
+        Pipeline.begin(settings, tmp_path / "run", engine="gpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corrected_command_may_use_the_same_folder(tmp_path: Path) -> None:
+    """What was refused after it began does not lock the folder."""
+    with pytest.raises(SettingsError, match="longer than any text"):
+        begun(tmp_path / "run", recipe={**SMALL, "context": 10_000}).run()
+    begun(tmp_path / "run").run()
+    assert headwise.open_run(tmp_path / "run").manifest["steps"]["train"]["settings"]["context"] == 128
+
+
+def test_a_corpus_that_changed_is_told(tmp_path: Path) -> None:
+    """The same command on another text must not show the old numbers."""
+    (tmp_path / "text.txt").write_text("話說大宋仁宗天子在位" * 5)
+    begun(tmp_path / "run", corpus=str(tmp_path / "text.txt")).run()
+    begun(tmp_path / "run", corpus=str(tmp_path / "text.txt")).run()
+    (tmp_path / "text.txt").write_text("嘉祐三年三月三日五更三點" * 5)
+    with pytest.raises(RunFolderError, match="is not what it was when"):
+        begun(tmp_path / "run", corpus=str(tmp_path / "text.txt"))
+
+
+def test_what_follows_from_a_step_is_done_again_after_it(reader_run: Path, tmp_path: Path) -> None:
+    """After a new analysis the recorded report is gone, and `run` writes it anew; an untrained run is not trained."""
+    copy = Path(shutil.copytree(reader_run, tmp_path / "copy"))
+    Pipeline.resume(copy).analyze()
+    assert "report" not in RunFolder.open(copy).manifest["steps"]
+    Pipeline.resume(copy).run()
+    assert without_times(copy) == without_times(reader_run)
+    begun(tmp_path / "untrained").tokenize()
+    with pytest.raises(RunFolderError, match="has no trained model yet"):
+        Pipeline.resume(tmp_path / "untrained").report()
+
+
+def test_damaged_attention_is_made_anew_by_export(reader_run: Path, tmp_path: Path) -> None:
+    """A truncated part is told by the frames, and `export` writes it again with the same bytes."""
+    copy = Path(shutil.copytree(reader_run, tmp_path / "copy"))
+    part = copy / "attention" / "part-00000.parquet"
+    part.write_bytes(part.read_bytes()[:-50])
+    with pytest.raises(RunFolderError, match="headwise export"):
+        headwise.open_run(copy).weights()
+    Pipeline.resume(copy).export("sample")
+    assert part.read_bytes() == (reader_run / "attention" / "part-00000.parquet").read_bytes()
+
+
+def test_every_document_counts_in_its_interval(tmp_path: Path) -> None:
+    """With few documents, short ones beside a long one: stretches hold every row, so the excess is in its interval."""
+    lines = ["話說大宋仁宗天子在位，嘉祐"] * 10 + ["珍珠廉卷，黃金殿上現金輿。" * 8]
+    (tmp_path / "text.txt").write_text("\n".join(lines))
+    begun(tmp_path / "run", corpus=str(tmp_path / "text.txt"), split="line", keep="none").run()
+    run = headwise.open_run(tmp_path / "run")
+    assert run.stretches()["document"].nunique() == 11
+    evidence = run.evidence().dropna(subset="low")
+    assert len(evidence) >= 20
+    assert evidence["excess"].between(evidence["low"] - 1e-9, evidence["high"] + 1e-9).all()
 
 
 TEXTS = {

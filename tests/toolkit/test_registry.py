@@ -65,7 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_broken_plugin_costs_only_itself(folder: Path, source: str, told: str) -> None:
     """The good plugin beside it works, and the broken one is listed with the reason; strict raises."""
     points = [point(folder, "bad", source), point(folder, "good", GOOD.format(name="whole"))]
-    with pytest.warns(PluginWarning, match="the plugin 'bad' of an unknown distribution is left out"):
+    with pytest.warns(PluginWarning, match="the plugin 'bad' from an unknown distribution is left out"):
         registry = Registry().load(points)
     assert registry.tokenizer("whole").spans("天子") == [(0, 2)]
     (bad,) = [plugin for plugin in registry.plugins if plugin.problem]

@@ -82,13 +82,13 @@ def test_a_renderer_that_raises_costs_only_the_rest_of_its_own(run: Run) -> None
     made = [made for _, made in render(run, registry)]
     assert [(one.title, one.failed) for one in made] == [
         ("before", False), ("broken: this section is missing", True), ("whole", False)]  # fmt: skip
-    expected = "The renderer 'broken' (plugin 'broken-plugin' of strangers 1.0) failed: KeyError: 'no such column'"
+    expected = "The renderer 'broken' (plugin 'broken-plugin' from strangers 1.0) failed: KeyError: 'no such column'"
     assert made[1].text == expected
 
 
 def test_strict_raises_what_a_renderer_raised(run: Run) -> None:
     """With strict a failure is a PluginError that keeps its cause."""
-    with pytest.raises(PluginError, match=r"'broken' .* of strangers 1\.0\) failed: KeyError") as caught:
+    with pytest.raises(PluginError, match=r"'broken' .* from strangers 1\.0\) failed: KeyError") as caught:
         list(render(run, registry_of(broken=raising), strict=True))
     assert isinstance(caught.value.__cause__, KeyError)
 

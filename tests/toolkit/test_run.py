@@ -96,8 +96,10 @@ def test_unknown_names_and_what_is_not_kept_are_told(reader_run: Path) -> None:
     run = headwise.open_run(reader_run)
     with pytest.raises(UnknownNameError, match="did you mean"):
         run.attention(run.documents[0] + "?", 0, 0)
-    with pytest.raises(RunFolderError, match=r"keeps no attention for .* head 9"):
+    with pytest.raises(UnknownNameError, match="there is no head '9'; Known: 0, 1"):
         run.attention(run.documents[0], 0, 9)
+    with pytest.raises(RunFolderError, match=r"keeps no attention for .* window 17"):
+        run.attention(run.documents[0], 0, 0, window=17)
 
 
 def test_a_notebook_shows_the_run(article_run: Path) -> None:

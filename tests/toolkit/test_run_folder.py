@@ -74,9 +74,35 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
     with pytest.raises(RunFolderError, match="holds something else"):
         RunFolder.begin(tmp_path / "thesis.doc", {}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
+    run = RunFolder.begin(tmp_path / "run", {"seed": 0, "recipe": {"heads": 2, "width": 8}}, {})
+    run.finish("tokens", [])
+    with pytest.raises(
+        RunFolderError, match=r"other settings \(recipe.heads: 2 there, 4 here; seed: 0 there, 1 here\)"
+    ):
+        RunFolder.begin(tmp_path / "run", {"seed": 1, "recipe": {"heads": 4, "width": 8}}, {})
+
+
+def test_settings_that_led_nowhere_give_way(tmp_path: Path) -> None:
+    """While no step is finished, other settings may take the folder: a refused command does not lock it."""
     RunFolder.begin(tmp_path / "run", {"seed": 0}, {})
-    with pytest.raises(RunFolderError, match="other settings \\(seed: 0 there, 1 here\\)"):
-        RunFolder.begin(tmp_path / "run", {"seed": 1}, {})
+    assert RunFolder.begin(tmp_path / "run", {"seed": 1}, {}).manifest["settings"] == {"seed": 1}
+    assert RunFolder.open(tmp_path / "run").manifest["settings"] == {"seed": 1}
+
+
+def test_staged_files_come_into_the_run_together(folder: RunFolder) -> None:
+    """Until a step is finished its earlier files are untouched; then those that it no longer has are gone."""
+    for name, text in (("a.txt", "old"), ("b.txt", "old")):
+        with folder.writing(name) as path:
+            path.write_text(text)
+    folder.finish("export", ["a.txt", "b.txt"])
+    stage = folder.stage("export")
+    with stage.writing("parts/c.txt") as path:
+        path.write_text("new")
+    assert folder.problems() == []
+    folder.finish("export", ["parts/c.txt"], staged=stage)
+    assert (folder.path / "parts" / "c.txt").read_text() == "new"
+    assert not (folder.path / "a.txt").exists()
+    assert folder.problems() == []
 
 
 def test_what_is_no_run_is_told_apart(tmp_path: Path, folder: RunFolder) -> None:

@@ -135,7 +135,7 @@ def test_progress_is_said(caplog: pytest.LogCaptureFixture) -> None:
     )
     with shown_by(reporter):
         train(plan, model)
-    assert reporter.lines == ["step 2: loss 0.2500, held out 2.0000", "step 3: loss 0.0625, held out 2.0000"]
+    assert reporter.lines == ["step 2 of 3: loss 0.2500, held out 2.0000", "step 3 of 3: loss 0.0625, held out 2.0000"]
     assert reporter.done == 3
     assert not caplog.records
 
@@ -174,6 +174,29 @@ def test_a_training_that_was_cut_ends_as_if_it_had_not_been(step: int, tmp_path:
     steps: list[int] = []
     assert trained(checkpoint, steps.append) == trained()
     assert steps == list(range(step, 11))
+
+
+def test_control_c_keeps_the_finished_step(tmp_path: Path) -> None:
+    """A Ctrl-C in the middle of a step lets it end and keeps it; the training then goes on from there."""
+    checkpoint = tmp_path / "checkpoint.safetensors"
+
+    def interrupt(step: int) -> None:
+        if step == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained_slowly_kept(checkpoint, interrupt)
+    taken: list[int] = []
+    assert trained_slowly_kept(checkpoint, taken.append) == trained()[0]
+    assert taken == [6, 7, 8, 9, 10]
+
+
+def trained_slowly_kept(checkpoint: Path, loss: Callable[[int], None]) -> float:
+    """Train from the same seed with a checkpoint that time alone would never make; return the slope."""
+    torch.manual_seed(5)
+    model = Straight()
+    train(dropping_plan(model, loss), model, checkpoint=checkpoint, checkpoint_seconds=3600)
+    return model.slope.item()
 
 
 def test_what_is_continued_is_said(tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from headwise import progress
 from headwise import registry as plugins
@@ -30,7 +31,7 @@ from headwise.measurement_tables import merged
 from headwise.model_store import LoadedModel, load_model
 from headwise.reading import read
 from headwise.registry import Offered, Registry
-from headwise.run_folder import RunFolder
+from headwise.run_folder import RunFolder, writing
 from headwise.token_store import TokenStore
 
 CHUNK_TOKENS = 16_384
@@ -39,6 +40,8 @@ STRETCH_ROWS = 16
 """Rows of a stretch, at least."""
 STRETCHES = 64
 """Stretches of a document, at most."""
+STRETCHED_DOCUMENTS = 5 * FEWEST_DOCUMENTS
+"""With fewer documents, stretches are kept: an analyzer may have rows in too few of them to resample documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +83,15 @@ def described(offered: Sequence[Offered]) -> list[dict[str, Any]]:
 
 def measure_run(
     folder: RunFolder, registry: Registry, executor: Executor, *, pad_to: int | None, device: str, strict: bool
-) -> tuple[list[str], list[Failure]]:
+) -> tuple[RunFolder, list[str], list[Failure]]:
     """Measure every document of a run and write measurements, stretches, pairs and profiles.
 
-    Returns the names of the files, and the analyzers that were left out.
+    Returns the stage that holds the files, their names, and the analyzers that were left out.
     """
     store = TokenStore(folder.path / "tokens.parquet")
     offered = registry.offered("analyzer")
-    place = folder.work / f"measure-{_fingerprint(folder, offered)}"
-    place.mkdir(exist_ok=True)
-    by_stretches = len(store.names) < FEWEST_DOCUMENTS
+    place = folder.work / f"measure-{_fingerprint(folder, offered, pad_to)}"
+    by_stretches = len(store.names) < STRETCHED_DOCUMENTS
     chunks = [
         Chunk(str(folder.path), number, documents, by_stretches, pad_to, device, strict,
               str(place / f"part-{number:05d}.safetensors"), folder.manifest["files"]["model.safetensors"]["sha256"])
@@ -97,9 +99,8 @@ def measure_run(
     ]  # fmt: skip
     with progress.task("Measuring", total=sum(store.lengths)) as task:
         waiting = [chunk for chunk in chunks if not _readable(Path(chunk.file))]
-        done = [name for chunk in chunks if chunk not in waiting for name in chunk.documents]
-        task.advance(sum(map(store.length, done)))
-        local = None if registry is plugins.installed() else registry
+        task.advance(sum(store.lengths) - sum(store.length(name) for chunk in waiting for name in chunk.documents))
+        local = None if registry is plugins.installed(strict=strict) else registry
         futures = []
         for chunk in waiting:
             future = executor.submit(measure_chunk, chunk, local)
@@ -109,7 +110,9 @@ def measure_run(
             futures.append(future)
         for future in futures:
             future.result()
-    return merged(folder, [Path(chunk.file) for chunk in chunks], offered)
+    stage = folder.stage("analyze")
+    files, failures = merged(stage, [Path(chunk.file) for chunk in chunks], offered, by_stretches=by_stretches)
+    return stage, files, failures
 
 
 def _advance(task: progress.Task, tokens: int, finished: Future[None]) -> None:
@@ -119,7 +122,7 @@ def _advance(task: progress.Task, tokens: int, finished: Future[None]) -> None:
 
 def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
     """Measure the documents of a chunk and write their sums; runs in whatever process the engine chooses."""
-    registry = plugins.installed() if registry is None else registry
+    registry = plugins.installed(strict=chunk.strict) if registry is None else registry
     loaded, store = _opened(chunk.run, chunk.device, chunk.model, registry)
     measuring = Measuring.of(registry.offered("analyzer"), strict=chunk.strict)
     shape = RunFolder.open(chunk.run).manifest["steps"]["train"]
@@ -140,9 +143,8 @@ def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
         "failures": [asdict(failure) for failure in measuring.failures],
         "profile_rows": profile.rows,
     }
-    temporary = Path(chunk.file).with_suffix(".part")
-    save_file(tensors, temporary, {"facts": json.dumps(facts)})
-    temporary.replace(chunk.file)
+    with writing(Path(chunk.file)) as path:
+        path.write_bytes(save(tensors, {"facts": json.dumps(facts)}))
 
 
 def _measure_document(
@@ -172,19 +174,31 @@ def _opened(run: str, device: str, model: str, registry: Registry) -> tuple[Load
 
 def _gathered(store: TokenStore) -> Iterator[tuple[str, ...]]:
     waiting: list[str] = []
+    tokens = 0
     for name in store.names:
         waiting.append(name)
-        if sum(store.length(one) for one in waiting) >= CHUNK_TOKENS:
+        tokens += store.length(name)
+        if tokens >= CHUNK_TOKENS:
             yield tuple(waiting)
-            waiting = []
+            waiting, tokens = [], 0
     if waiting:
         yield tuple(waiting)
 
 
-def _fingerprint(folder: RunFolder, offered: Sequence[Offered]) -> str:
-    """Tell apart sums that other analyzers or another model left in the work folder."""
-    what = [described(offered), folder.manifest["files"]["model.safetensors"]["sha256"]]
+def _fingerprint(folder: RunFolder, offered: Sequence[Offered], pad_to: int | None) -> str:
+    """Tell apart sums that other analyzers, another model or other tokens left in the work folder."""
+    files = folder.manifest["files"]
+    releases = [_release(name) for name in sorted({one.distribution for one in offered})]
+    inputs = [files[name]["sha256"] for name in ("model.safetensors", "tokens.parquet")]
+    what = [described(offered), releases, pad_to, inputs]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _release(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # an analyzer of this program's own
+        return ""
 
 
 def _readable(path: Path) -> bool:

@@ -86,7 +86,7 @@ def _refuse(message: str) -> None:
 def _warning_as_note(otherwise: Any) -> Any:
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if issubclass(category, PluginWarning):
-            note(str(message))
+            click.echo(f"Warning: {message}", err=True)  # also when told to be quiet: something is missing
         else:
             otherwise(message, category, *place)
 

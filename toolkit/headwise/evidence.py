@@ -88,8 +88,10 @@ def weigh(
     evidence["chance"] = documents.chance.sum(0) / rows
     evidence["excess"] = documents.excess.sum(0) / rows
 
-    enough = (documents.rows > 0).sum(0) >= FEWEST_DOCUMENTS  # (columns,)
     parts = _sums(stretches, ["document", "stretch"])
+    counting = (documents.rows > 0).sum(0)  # (columns,)
+    unparted = ~documents.names.isin(parts.names)  # no stretches were kept, so documents have to do
+    enough = (counting >= FEWEST_DOCUMENTS) | (unparted & (counting >= FEWEST_UNITS))
     draw = _Draw(seed, resamples, confidence)
     by_document = draw.intervals(documents, evidence[enough], "documents")
     by_stretch = draw.intervals(parts, evidence[~enough], "stretches of rows")
@@ -183,11 +185,11 @@ def _roles(evidence: pd.DataFrame, rules: RoleRules) -> list[str]:
     try:
         roles: list[Any] = list(rules.assign(evidence.copy()))
     except Exception as error:
-        message = f"the role rules '{rules.name}' failed: {type(error).__name__}: {error}"
+        message = f"the rule set '{rules.name}' failed: {type(error).__name__}: {error}"
         raise PluginError(message) from error
     if len(roles) != len(evidence) or not all(isinstance(role, str) for role in roles):
         message = (
-            f"the role rules '{rules.name}' gave {len(roles)} roles for {len(evidence)} rows of evidence; "
+            f"the rule set '{rules.name}' gave {len(roles)} roles for {len(evidence)} rows of evidence; "
             "they must give one text for each row, '' where no role is earned"
         )
         raise PluginError(message)

@@ -34,6 +34,8 @@ SAMPLE_WINDOWS = 64
 """Windows of a sample, at most."""
 SAMPLE_WEIGHTS = 2**28
 """Weights of a sample, at most (1 GiB); one window is the least."""
+ROW_GROUP_WEIGHTS = 2**28
+"""Weights of a row group, at most (1 GiB): only a very long document that is kept whole needs more than one."""
 PART_WEIGHTS = 2**24
 """Weights of a file, about; documents are never parted."""
 
@@ -55,26 +57,27 @@ def chosen_windows(lengths: Mapping[str, int], context: int, keep: Keep, heads: 
 
 def export_attention(
     folder: RunFolder, loaded: LoadedModel, store: TokenStore, kept: Sequence[tuple[str, int]], pad_to: int | None
-) -> list[str]:
-    """Write attention/part-*.parquet for the kept windows and return the names of the files."""
-    schema = ATTENTION.with_metadata(_metadata(folder, kept))
+) -> tuple[RunFolder, list[str]]:
+    """Write attention/part-*.parquet for the kept windows; return the stage that holds the files, and their names."""
+    metadata = _metadata(folder, kept)
+    schema = ATTENTION.with_metadata(metadata)
     shape = folder.manifest["steps"]["train"]
     window_weights = shape["layers"] * shape["heads"] * (pad_to or loaded.settings.context or max(store.lengths)) ** 2
     wanted: dict[str, list[int]] = {}
     for document, window in kept:
         wanted.setdefault(document, []).append(window)
+    # parts of the same model and windows are taken up again after a cut; each is there whole or not at all
+    stage = folder.stage(f"export-{hashlib.sha256(repr(metadata).encode()).hexdigest()[:12]}")
     names = []
     with progress.task("Exporting attention", total=len(kept)) as task:
         for number, part in enumerate(_parts(wanted, window_weights)):
             name = f"attention/part-{number:05d}.parquet"
             names.append(name)
-            if not _whole(folder.path / name, schema):
-                with folder.writing(name) as path:
+            if not (stage.path / name).exists():
+                with stage.writing(name) as path:
                     _write_part(path, schema, loaded, store, {key: wanted[key] for key in part}, pad_to)
             task.advance(sum(len(wanted[key]) for key in part))
-    for stale in set((folder.path / "attention").glob("part-*.parquet")) - {folder.path / name for name in names}:
-        stale.unlink()
-    return names
+    return stage, names
 
 
 def _metadata(folder: RunFolder, kept: Sequence[tuple[str, int]]) -> dict[str, str]:
@@ -101,14 +104,6 @@ def _parts(wanted: Mapping[str, Sequence[int]], window_weights: int) -> Iterator
         yield part
 
 
-def _whole(path: Path, schema: pa.Schema) -> bool:
-    """Tell whether this part was finished before, by the same model with the same settings."""
-    if not path.exists():
-        return False
-    found = pq.read_schema(path).metadata or {}
-    return all(found.get(key) == value for key, value in schema.metadata.items())
-
-
 def _write_part(
     path: Path,
     schema: pa.Schema,
@@ -125,13 +120,26 @@ def _write_part(
         use_byte_stream_split=["weights.list.element"],
     ) as writer:
         for document, windows in wanted.items():
-            tables = [
-                _table(document, batch.numbers[block.window], block)
-                for batch in read(loaded, store.tokens(document), pad_to=pad_to, wanted=windows)
-                for block in batch.seen.blocks(batch.tokens)
-            ]
-            joined = pa.concat_tables(tables).combine_chunks().replace_schema_metadata(schema.metadata)
-            writer.write_table(joined, row_group_size=joined.num_rows)
+            for group in _row_groups(document, windows, loaded, store, pad_to):
+                joined = pa.concat_tables(group).combine_chunks().replace_schema_metadata(schema.metadata)
+                writer.write_table(joined, row_group_size=joined.num_rows)
+
+
+def _row_groups(
+    document: str, windows: Sequence[int], loaded: LoadedModel, store: TokenStore, pad_to: int | None
+) -> Iterator[list[pa.Table]]:
+    """Gather the blocks of a document: one row group, unless it has more weights than one may hold."""
+    group: list[pa.Table] = []
+    weights = 0
+    for batch in read(loaded, store.tokens(document), pad_to=pad_to, wanted=windows):
+        for block in batch.seen.blocks(batch.tokens):
+            group.append(_table(document, batch.numbers[block.window], block))
+            weights += block.weights.numel()
+            if weights >= ROW_GROUP_WEIGHTS:
+                yield group
+                group, weights = [], 0
+    if group:
+        yield group
 
 
 def _table(document: str, window: int, block: Block) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import warnings
@@ -68,7 +69,9 @@ def file_name(name: str) -> str:
     'heat-map-第一回-a'
     """
     safe = _UNSAFE.sub("-", name).strip("-.") or "picture"
-    return safe.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    if len(safe.encode()) <= _LONGEST_NAME:
+        return safe
+    return f"{safe.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _pictures(run: Run, registry: Registry, *, strict: bool) -> Iterator[tuple[str, Picture]]:

@@ -9,22 +9,23 @@ DECIMALS = {"share": 2, "distance": 2, "nats": 2, "tokens": 1}
 
 
 def format_interval(low: float, high: float, unit: str) -> str:
-    """Return an interval as text, without its unit, with as many digits as tell its ends apart (at most three more).
+    """Return an interval as text, without its unit: both ends with as many digits as tell them apart.
 
-    >>> format_interval(0.25, 0.35, "share"), format_interval(0.2912, 0.2937, "share")
-    ('0.25 to 0.35', '0.291 to 0.294')
+    >>> format_interval(0.25, 0.35, "share"), format_interval(0.0081, 0.0212, "share")
+    ('0.25 to 0.35', '0.01 to 0.02')
+    >>> format_interval(0.2912, 0.2937, "share"), format_interval(0.25, 0.25, "share")
+    ('0.291 to 0.294', '0.25 to 0.25')
     """
-    for more in range(4):
-        ends = format_value(low, unit, more), format_value(high, unit, more)
+    usual = DECIMALS.get(unit, 2)
+    for decimals in range(usual, usual + 4):
+        ends = f"{low:z.{decimals}f}", f"{high:z.{decimals}f}"
         if ends[0] != ends[1]:
-            break
-    return " to ".join(ends)
+            return " to ".join(ends)
+    return f"{low:z.{usual}f} to {high:z.{usual}f}"
 
 
-def format_value(value: float, unit: str, more: int = 0) -> str:
+def format_value(value: float, unit: str) -> str:
     """Return a number as text, without its unit: a small one keeps two more digits, so that it is not shown as 0.
-
-    `more` asks for so many digits beyond the usual.
 
     >>> format_value(0.3512, "share"), format_value(0.0042, "share"), format_value(15.75, "tokens")
     ('0.35', '0.0042', '15.8')
@@ -33,7 +34,7 @@ def format_value(value: float, unit: str, more: int = 0) -> str:
     """
     if not math.isfinite(value):
         return "–" if math.isnan(value) else f"{value}".replace("inf", "∞")
-    decimals = DECIMALS.get(unit, 2) + more
+    decimals = DECIMALS.get(unit, 2)
     if 0 < abs(value) < 10**-decimals:
         decimals += 2
     return f"{value:z.{decimals}f}"

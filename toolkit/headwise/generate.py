@@ -36,7 +36,7 @@ def generate(
     if not loaded.recipe.generates:
         message = (
             f"the recipe '{loaded.recipe.name}' does not tell the next token, so it cannot continue a text; "
-            "train with one that does: --recipe reader"
+            "train with one that does (`headwise plugins` lists the recipes)"
         )
         raise SettingsError(message)
     if tokens < 0 or temperature < 0 or (top_k is not None and top_k < 1):
@@ -78,7 +78,7 @@ def _continued(
         read = ids[-loaded.settings.context :] if loaded.settings.context else ids
         with torch.no_grad():
             logits = loaded.model(torch.tensor([read], device=device))[0, -1]  # (vocabulary,)
-        ids.append(_drawn(logits[: len(loaded.vocabulary.tokens)].double().cpu(), temperature, top_k, random))
+        ids.append(_drawn(logits[: len(loaded.vocabulary.tokens)].cpu().double(), temperature, top_k, random))
         text = loaded.vocabulary.tokens[ids[-1]]
         yield f" {text}" if spaced and _is_word(text) else text
 

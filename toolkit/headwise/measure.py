@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,9 +40,7 @@ class Failure:
     @property
     def sentence(self) -> str:
         """What failed, where it comes from and why."""
-        return (
-            f"the {self.what} '{self.name}' (plugin '{self.plugin}' of {self.distribution}) is left out: {self.message}"
-        )
+        return f"the {self.what} '{self.name}' from {self.distribution} is left out: {self.message}"
 
     @classmethod
     def of(cls, offered: Offered, message: str) -> Failure:
@@ -100,7 +98,7 @@ class Measuring:
         heads, queries = block.weights.shape[0], len(block.queries)
         if not queries:
             return
-        pristine = block.weights.clone()  # cheap beside the analyzers, and the way back if one of them spoils the block
+        pristine = [tensor.clone() for tensor in _tensors(block)]  # the way back if an analyzer spoils the block
         version = _version(block)
         member = torch.nn.functional.one_hot(stretch, sums.rows.shape[-1]).double()  # (queries, stretches)
         for index, offered in enumerate(self.analyzers):
@@ -108,8 +106,7 @@ class Measuring:
                 continue
             values, counts = self._row_values(offered, block, (heads, queries))
             if self._spoilt(offered, block, version):
-                block.weights.copy_(pristine)
-                version = _version(block)
+                version = _restored(block, pristine)
                 continue
             sums.rows[index] += counts @ member  # (stretches,)
             sums.sums[index] += values @ member  # (heads, stretches)
@@ -119,8 +116,7 @@ class Measuring:
                 continue
             values = self._pair_values(offered, own)
             if self._spoilt(offered, block, version):
-                block.weights.copy_(pristine)
-                version = _version(block)
+                version = _restored(block, pristine)
                 continue
             sums.pairs[index] += queries * values
         sums.pair_rows += queries
@@ -167,14 +163,27 @@ class Measuring:
     def _fail(self, offered: Offered, error: Exception) -> None:
         told = str(error) if isinstance(error, PluginError) else f"it raised {type(error).__name__}: {error}"
         if self.strict:
-            message = f"the {offered.kind} '{offered.name}' of {offered.origin} failed: {told}"
+            message = f"the {offered.kind} '{offered.name}' ({offered.origin}) failed: {told}"
             raise PluginError(message) from error
         self.failures.append(Failure.of(offered, told))
 
 
+def _tensors(block: Block) -> list[torch.Tensor]:
+    """Return everything in a block that could be changed in place."""
+    tokens = [getattr(block.tokens, part.name) for part in fields(block.tokens) if part.name != "texts"]
+    return [block.weights, block.visible, block.queries, *tokens]
+
+
 def _version(block: Block) -> int:
-    """Return torch's count of changes in place, which views share; torch keeps it under a private name."""
-    return block.weights._version  # noqa: SLF001
+    """Return torch's counts of changes in place, which views share; torch keeps them under a private name."""
+    return sum(tensor._version for tensor in _tensors(block))  # noqa: SLF001
+
+
+def _restored(block: Block, pristine: Sequence[torch.Tensor]) -> int:
+    """Put a spoilt block back as it was, and return its version."""
+    for tensor, before in zip(_tensors(block), pristine, strict=True):
+        tensor.copy_(before)
+    return _version(block)
 
 
 def _checked(values: object, shape: tuple[int, ...], meaning: str) -> torch.Tensor:
@@ -218,7 +227,7 @@ class ProfileSums:
         # Rows are shifted against each other by padding and cutting anew, so that a diagonal becomes a column.
         padded = torch.nn.functional.pad(block.weights, (0, queries))  # (heads, queries, keys + queries)
         skewed = padded.flip(1).flatten(1)[:, : queries * (keys + queries - 1)]
-        columns = skewed.view(heads, queries, keys + queries - 1).sum(1, dtype=torch.float64).cpu()  # (heads, columns)
+        columns = skewed.view(heads, queries, keys + queries - 1).sum(1).cpu().double()  # (heads, columns)
         # column c holds key - (query - first query) + queries - 1; distance falls as c grows
         first = self.reach + int(block.queries[0]) + queries - 1
         self.sums[:, first - (keys + queries - 2) : first + 1] += columns.flip(1)

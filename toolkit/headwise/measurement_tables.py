@@ -19,13 +19,16 @@ from headwise.run_folder import RunFolder
 from headwise.tables import FILES
 
 
-def merged(folder: RunFolder, files: Sequence[Path], offered: Sequence[Offered]) -> tuple[list[str], list[Failure]]:
+def merged(
+    stage: RunFolder, files: Sequence[Path], offered: Sequence[Offered], *, by_stretches: bool
+) -> tuple[list[str], list[Failure]]:
     """Merge the sums of all chunks, in their order, and write measurements, stretches, pairs and profiles.
 
-    Returns the names of the files, and every analyzer that failed somewhere; what it gave elsewhere is left out.
+    Without `by_stretches` the table of stretches stays empty. Returns the names of the files, and every analyzer that
+    failed somewhere; what it gave elsewhere is left out.
     """
     failures = _all_failures(files)
-    tables = _Tables(folder, offered, {failure.name for failure in failures})
+    tables = _Tables(stage, offered, {failure.name for failure in failures}, by_stretches=by_stretches)
     for path in files:
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])
@@ -49,9 +52,10 @@ def _all_failures(files: Sequence[Path]) -> list[Failure]:
 class _Tables:
     """Turns sums into the rows of the tables, document by document."""
 
-    def __init__(self, folder: RunFolder, offered: Sequence[Offered], failed: set[str]) -> None:
-        self._folder = folder
-        shape = folder.manifest["steps"]["train"]
+    def __init__(self, stage: RunFolder, offered: Sequence[Offered], failed: set[str], *, by_stretches: bool) -> None:
+        self._stage = stage
+        self._by_stretches = by_stretches
+        shape = stage.manifest["steps"]["train"]
         self._layer, self._head = (
             part.ravel() for part in np.indices((shape["layers"], shape["heads"]), dtype=np.int16)
         )
@@ -72,7 +76,7 @@ class _Tables:
                 continue
             whole = self._measured(name, analyzer, rows[index].sum().item(), sums[index].sum(-1))
             self._parts["measurements.parquet"].append(pa.table(whole))
-            for stretch in range(count if count > 1 else 0):
+            for stretch in range(count if self._by_stretches else 0):
                 part = self._measured(name, analyzer, rows[index, stretch].item(), sums[index, :, stretch])
                 number = np.full(len(self._layer), stretch)
                 self._parts["stretches.parquet"].append(pa.table({"document": part.pop("document"), "stretch": number,
@@ -123,8 +127,8 @@ class _Tables:
         for name, parts in self._parts.items():
             schema = FILES[name]
             empty = schema.empty_table()
-            self._folder.write_table(name, pa.concat_tables([empty, *(part.cast(schema) for part in parts)]))
-        self._folder.write_table("profiles.parquet", self._profile_table())
+            self._stage.write_table(name, pa.concat_tables([empty, *(part.cast(schema) for part in parts)]))
+        self._stage.write_table("profiles.parquet", self._profile_table())
         return [*self._parts, "profiles.parquet"]
 
     def _profile_table(self) -> pa.Table:

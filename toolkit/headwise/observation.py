@@ -40,6 +40,7 @@ class Observation:
 
     def __init__(self) -> None:
         self._passes: list[list[AttentionCall]] = []
+        self._open = True  # whether the next call is the first of a run of the model
 
     @property
     def layers(self) -> list[str]:
@@ -77,13 +78,13 @@ class Observation:
         """
         if not self._passes:
             message = (
-                "no attention was seen: the model called torch.nn.functional.scaled_dot_product_attention not once "
-                "inside the block; run the model there, and let it use that kernel"
+                "no attention was seen: inside the block, run a model that calls "
+                "torch.nn.functional.scaled_dot_product_attention itself (nn.MultiheadAttention hides its call)"
             )
             raise ObservationError(message)
         given = [tokens] if isinstance(tokens, Tokens) else tokens
         if given is not None and len(given) != self.windows:
-            message = f"tokens of {len(given)} windows were given, but {self.windows} windows were seen; give one each"
+            message = f"tokens of {len(given)} windows were given, but the model read {self.windows}; give one for each"
             raise ObservationError(message)
         number = 0
         for calls in self._passes:
@@ -93,9 +94,17 @@ class Observation:
                     yield replace(block, window=number)
                 number += 1
 
+    def __repr__(self) -> str:
+        return f"<observed attention: {self.windows} windows, {len(self.layers)} layers, {len(self.heads)} heads>"
+
+    def _begin(self) -> None:
+        """Take what follows as another run of the model."""
+        self._open = True
+
     def _add(self, call: AttentionCall) -> None:
-        if not self._passes or any(call.layer == known.layer for known in self._passes[-1]):
-            self._passes.append([])  # the model runs once more
+        if self._open:
+            self._passes.append([])
+            self._open = False
         self._passes[-1].append(call)
 
 
@@ -113,12 +122,15 @@ def observe(model: torch.nn.Module) -> Iterator[Observation]:
     >>> next(seen.blocks()).weights[0].tolist()
     [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.333..., 0.333..., 0.333...]]
     """
+    if not isinstance(model, torch.nn.Module):
+        message = f"observe takes a torch.nn.Module, not {type(model).__name__}"
+        raise ObservationError(message)
     seen = Observation()
     running: list[str] = []  # the modules that are in their forward now, outermost first
     handles = []
     for name, module in model.named_modules():
         label = name or type(model).__name__
-        handles.append(module.register_forward_pre_hook(_entering(running, label)))
+        handles.append(module.register_forward_pre_hook(_entering(seen, running, label)))
         handles.append(module.register_forward_hook(_leaving(running), always_call=True))
     try:
         with _KernelCalls(seen, running):
@@ -182,8 +194,10 @@ class _KernelCalls(TorchFunctionMode):
         )
 
 
-def _entering(running: list[str], label: str) -> Callable[..., None]:
+def _entering(seen: Observation, running: list[str], label: str) -> Callable[..., None]:
     def enter(*_: object) -> None:
+        if not running:
+            seen._begin()  # noqa: SLF001  # the observation is filled here alone
         running.append(label)
 
     return enter

@@ -6,7 +6,7 @@ A step that is done is not done again; one that was cut continues. What it wrote
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from headwise import analysis, evidence, export, progress, tokenization
 from headwise.contracts import ReadOptions, Recipe, RoleRules
 from headwise.corpus import open_corpus
 from headwise.device import choose_device, deterministic
-from headwise.errors import PluginError
+from headwise.errors import HeadwiseError, PluginError, RunFolderError, SettingsError
+from headwise.figures import FigureFormat, write_figures
 from headwise.measure import Failure
 from headwise.model_store import load_model, save_model
 from headwise.observation import observe
@@ -55,14 +56,24 @@ class Pipeline:
         Raises:
             SettingsError, UnknownNameError, CorpusError, RunFolderError: what cannot be used, and what to do.
         """
-        registry = registry or installed()
+        registry = registry or installed(strict=how.get("strict", False))
         recipe = registry.recipe(settings.recipe_name)
-        validated(recipe.settings, settings.recipe_options, f"recipe '{recipe.name}'")
-        registry.tokenizer(settings.tokenizer)
-        registry.role_rules(settings.rules)
-        choose_device(settings.device)
-        open_corpus(settings.corpus, ReadOptions(settings.split, settings.column), registry)
+        corpus = partial(open_corpus, settings.corpus, ReadOptions(settings.split, settings.column), registry)
+        _refuse_all(
+            partial(validated, recipe.settings, settings.recipe_options, f"recipe '{recipe.name}'"),
+            partial(registry.tokenizer, settings.tokenizer),
+            partial(registry.role_rules, settings.rules),
+            partial(registry.engine, how.get("engine", "serial")),
+            partial(choose_device, settings.device),
+            corpus,
+        )
         folder = RunFolder.begin(output, settings.model_dump(mode="json"), versions())
+        if folder.done("tokens") and tokenization.sha256(corpus()) != folder.manifest["steps"]["tokens"]["sha256"]:
+            message = (
+                f"the corpus {settings.corpus} is not what it was when {folder.path} was made; name another folder "
+                "with --output, or remove that one"
+            )
+            raise RunFolderError(message)
         return cls(folder, registry, settings, **how)
 
     @classmethod
@@ -70,7 +81,7 @@ class Pipeline:
         """Take up the run in a folder, to do some step of it (again)."""
         folder = RunFolder.open(path)
         settings = validated(RunSettings, folder.manifest["settings"], "run")
-        return cls(folder, registry or installed(), settings, **how)
+        return cls(folder, registry or installed(strict=how.get("strict", False)), settings, **how)
 
     def run(self, report_format: str = "html") -> None:
         """Do every step that is not done yet."""
@@ -85,7 +96,6 @@ class Pipeline:
             self.analyze()
         if not self.folder.done("report"):
             self.report(report_format)
-        self.folder.clear_work()
 
     # -- the steps -------------------------------------------------------------------------------------------------
 
@@ -100,7 +110,7 @@ class Pipeline:
         context = tokenization.resolved_context(options, self.recipe, seen.longest)
         vocabulary = Vocabulary.from_counts(seen.counts, limit=options.vocabulary)
         tokenization.write_tokens(self.folder, corpus, tokenizer, vocabulary, context, seen.tokens)
-        self.folder.finish(
+        self._finish(
             "tokens",
             ["tokens.parquet"],
             corpus=corpus.name,
@@ -131,9 +141,10 @@ class Pipeline:
             material = TrainingMaterial(ids, tuple(store.lengths), vocabulary, device, self.settings.seed)
             plan = self.recipe.plan(model, material, options)
             log = train(plan, model, checkpoint=self.folder.work / "checkpoint.safetensors")
-        self.folder.write_table("training.parquet", log)
+        stage = self.folder.stage("train")
+        stage.write_table("training.parquet", log)
         files = save_model(
-            self.folder,
+            stage,
             model,
             recipe=self.recipe.name,
             settings=options,
@@ -141,9 +152,10 @@ class Pipeline:
             tokenizer=self.settings.tokenizer,
         )
         layers, heads = _shape(model, vocabulary, device)
-        self.folder.finish(
+        self._finish(
             "train",
             ["training.parquet", *files],
+            staged=stage,
             recipe=self.recipe.name,
             settings=options.model_dump(mode="json"),
             device=str(device),
@@ -160,16 +172,16 @@ class Pipeline:
         lengths = dict(zip(store.names, store.lengths, strict=True))
         kept = export.chosen_windows(lengths, about["context"], keep, shape["layers"] * shape["heads"])
         loaded = load_model(self.folder, self.registry, choose_device(self.settings.device))
-        files = export.export_attention(self.folder, loaded, store, kept, self._pad_to)
+        stage, files = export.export_attention(self.folder, loaded, store, kept, self._pad_to)
         total = sum(-(-length // about["context"]) for length in lengths.values())
-        self.folder.finish("export", files, keep=keep, kept=kept, windows=total)
+        self._finish("export", files, staged=stage, keep=keep, kept=kept, windows=total)
 
     def analyze(self) -> None:
         """Blocks -> measurements -> evidence: measure every window with every analyzer, and weigh the result."""
         self._done("train")
         rules = self.registry.role_rules(self.settings.rules)
         with self.registry.engine(self.engine).executor(self.workers) as executor:
-            files, failures = analysis.measure_run(
+            stage, files, failures = analysis.measure_run(
                 self.folder,
                 self.registry,
                 executor,
@@ -177,23 +189,24 @@ class Pipeline:
                 device=self.settings.device,
                 strict=self.strict,
             )
-        failures += self._weigh(rules)
+        failures += self._weigh(stage, rules)
         self._tell(failures)
-        self.folder.finish(
+        self._finish(
             "analyze",
             [*files, "evidence.parquet"],
+            staged=stage,
             analyzers=self.analyzers,
             rules=f"{rules.name} {rules.version}",
             confidence=self.settings.confidence,
             resamples=self.settings.resamples,
         )
 
-    def _weigh(self, rules: RoleRules) -> list[Failure]:
+    def _weigh(self, stage: RunFolder, rules: RoleRules) -> list[Failure]:
         """Write the evidence; rules that fail cost the roles alone."""
         given = partial(
             evidence.weigh,
-            self.folder.read_table("measurements.parquet").to_pandas(),
-            self.folder.read_table("stretches.parquet").to_pandas(),
+            stage.read_table("measurements.parquet").to_pandas(),
+            stage.read_table("stretches.parquet").to_pandas(),
             seed=self.settings.seed,
             resamples=self.settings.resamples,
             confidence=self.settings.confidence,
@@ -205,9 +218,9 @@ class Pipeline:
             except PluginError as error:
                 if self.strict:
                     raise
-                failures = [Failure.of(self.registry.find("role rules", rules.name), str(error))]
+                failures = [Failure.of(self.registry.find("rule set", rules.name), str(error))]
                 weighed = given(rules=replace(rules, assign=lambda frame: [""] * len(frame)))
-        self.folder.write_frame("evidence.parquet", weighed)
+        stage.write_frame("evidence.parquet", weighed)
         return failures
 
     def report(self, report_format: str = "html") -> Path:
@@ -223,8 +236,19 @@ class Pipeline:
                 sections.append(section)
                 task.advance()
             chosen.write(run, sections, path)
-        self.folder.finish("report", [name], format=report_format)
+        self._finish("report", [name], format=report_format)
         return self.folder.path / name
+
+    def draw(self, output: Path, figure_format: FigureFormat) -> list[Path]:
+        """measurements, evidence, attention -> figures: write every picture; those within the run are recorded."""
+        self._done("analyze")
+        self._done("export")
+        written = write_figures(Run(self.folder), output, figure_format, self.registry, strict=self.strict)
+        here = self.folder.path.resolve()
+        if output.resolve().is_relative_to(here):
+            names = [str(path.resolve().relative_to(here)) for path in written]
+            self._finish(f"figures-{figure_format}", names)
+        return written
 
     # -- what the steps share --------------------------------------------------------------------------------------
 
@@ -242,22 +266,49 @@ class Pipeline:
         return validated(self.recipe.settings, self.settings.recipe_options, f"recipe '{self.recipe.name}'")
 
     def _done(self, step: str) -> dict[str, Any]:
-        """Return what a step recorded, and do the step first where it is not done."""
+        """Return what a step recorded, and do the step first where it is not done.
+
+        Training takes long, so it is never done by the way.
+        """
         steps: dict[str, Callable[[], None]] = {
             "tokens": self.tokenize,
-            "train": self.train,
             "export": lambda: self.export(self.settings.keep),
             "analyze": self.analyze,
         }
         if not self.folder.done(step):
+            if step not in steps:
+                message = f"{self.folder.path} has no trained model yet; give the command again that began it"
+                raise RunFolderError(message)
             steps[step]()
         details: dict[str, Any] = self.folder.manifest["steps"][step]
         return details
+
+    def _finish(self, step: str, files: Iterable[str], *, staged: RunFolder | None = None, **details: Any) -> None:
+        """Record a step as done; what follows from it has to be done again, and what it left unfinished is gone."""
+        following = {"tokens": ("train", "export", "analyze"), "train": ("export", "analyze")}.get(step, ())
+        drawn = [known for known in self.folder.manifest["steps"] if known == "report" or known.startswith("figures-")]
+        self.folder.forget(*following, *(drawn if step in {"tokens", "train", "export", "analyze"} else ()))
+        self.folder.finish(step, files, staged=staged, **details)
+        self.folder.clear_work()
 
     def _tell(self, failures: list[Failure]) -> None:
         for failure in failures:
             warnings.warn(failure.sentence, PluginWarning, stacklevel=3)
         self.folder.manifest["failures"] = [asdict(failure) for failure in failures]
+
+
+def _refuse_all(*checks: Callable[[], object]) -> None:
+    """Make every check, and raise what all of them say together; a single one as it is."""
+    refused: list[HeadwiseError] = []
+    for check in checks:
+        try:
+            check()
+        except HeadwiseError as error:
+            refused.append(error)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        raise SettingsError("\n".join(str(error) for error in refused))
 
 
 def _shape(model: torch.nn.Module, vocabulary: Vocabulary, device: torch.device) -> tuple[int, int]:

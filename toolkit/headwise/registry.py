@@ -53,7 +53,7 @@ class Offered:
     @property
     def origin(self) -> str:
         """The plugin and its distribution, as a reader is told."""
-        return f"plugin '{self.plugin}' of {self.distribution}"
+        return f"plugin '{self.plugin}' from {self.distribution}"
 
 
 # kind, as people say it -> the hook that offers it, the types that may come out of it
@@ -63,7 +63,7 @@ KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "tokenizer": ("headwise_tokenizers", (contracts.Tokenizer,)),
     "recipe": ("headwise_recipes", (contracts.Recipe,)),
     "analyzer": ("headwise_analyzers", (contracts.Analyzer, contracts.PairAnalyzer)),
-    "role rules": ("headwise_roles", (contracts.RoleRules,)),
+    "rule set": ("headwise_roles", (contracts.RoleRules,)),
     "renderer": ("headwise_renderers", (contracts.Renderer,)),
     "report format": ("headwise_formats", (contracts.ReportFormat,)),
     "engine": ("headwise_engines", (contracts.Engine,)),
@@ -128,7 +128,7 @@ class Registry:
         self._offers[offer.kind, offer.name] = offer
 
     def _leave_out(self, name: str, distribution: str, module: str, problem: str, error: Exception) -> None:
-        message = f"the plugin '{name}' of {distribution} is left out: {problem}"
+        message = f"the plugin '{name}' from {distribution} is left out: {problem}"
         if self.strict:
             raise PluginError(message) from error
         self.plugins.append(Plugin(name, distribution, module, problem=problem))
@@ -169,7 +169,7 @@ class Registry:
 
     def role_rules(self, name: str) -> contracts.RoleRules:
         """One set of role rules by name."""
-        return cast(contracts.RoleRules, self.find("role rules", name).value)
+        return cast(contracts.RoleRules, self.find("rule set", name).value)
 
     def report_format(self, name: str) -> contracts.ReportFormat:
         """One report format by name."""

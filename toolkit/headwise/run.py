@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from headwise.block import HeadName
 from headwise.errors import RunFolderError, UnknownNameError
@@ -49,7 +50,9 @@ class Run:
     @cached_property
     def documents(self) -> list[str]:
         """The names of the documents, in the order of the corpus."""
-        return self.tokens()["document"].drop_duplicates().tolist()
+        column = pq.ParquetFile(self.path / "tokens.parquet").read(columns=["document"])["document"]
+        names: list[str] = pc.unique(column).to_pylist()
+        return names
 
     @cached_property
     def heads(self) -> list[HeadName]:
@@ -140,13 +143,18 @@ class Run:
 
     def window_texts(self, document: str, window: int = 0) -> list[str]:
         """The tokens of one window, as texts."""
-        frame = self.tokens()
-        chosen = frame[(frame["document"] == document) & (frame["window"] == window)]
-        return chosen["token"].tolist()
+        wanted = (ds.field("document") == document) & (ds.field("window") == window)
+        tokens = ds.dataset(self.path / "tokens.parquet").to_table(columns=["token"], filter=wanted)
+        texts: list[str] = tokens["token"].to_pylist()
+        return texts
 
     def _attention(self, *, document: str | None, window: int | None, layer: int | None, head: int | None) -> pa.Table:
         if document is not None and document not in self.documents:
             raise UnknownNameError("document", document, self.documents)
+        for what, number, count in (("layer", layer, "layers"), ("head", head, "heads")):
+            known = range(self.manifest["steps"]["train"][count])
+            if number is not None and number not in known:
+                raise UnknownNameError(what, str(number), map(str, known))
         wanted = {"document": document, "window": window, "layer": layer, "head": head}
         conditions = [ds.field(name) == value for name, value in wanted.items() if value is not None]
         files = self.folder.files_of("export")

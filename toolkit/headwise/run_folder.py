@@ -66,12 +66,17 @@ class RunFolder:
         folder = Path(path)
         if (folder / MANIFEST).exists():
             run = cls.open(folder)
-            run.refuse_other(settings)
+            if run.manifest["steps"]:
+                run.refuse_other(settings)
+            elif run.manifest["settings"] != dict(settings):  # nothing was finished with the earlier ones
+                run.clear_work()
+                run.manifest["settings"] = dict(settings)
+                run.save()
             return run
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             message = f"{folder} holds something else, so nothing is written there; name another folder with --output"
             raise RunFolderError(message)
-        with _told_apart(folder):
+        with told_in_one_sentence(folder):
             folder.mkdir(parents=True, exist_ok=True)
         manifest = {"schema": SCHEMA_VERSION, "settings": dict(settings), "versions": dict(versions), "steps": {},
                     "failures": [], "files": {}}  # fmt: skip
@@ -81,13 +86,16 @@ class RunFolder:
 
     def refuse_other(self, settings: Mapping[str, Any]) -> None:
         """Raise RunFolderError where the run in the folder was made with other settings."""
-        mine = self.manifest["settings"]
-        other = sorted(key for key in {*mine, *settings} if mine.get(key) != settings.get(key))
+        there, here = _flat(self.manifest["settings"]), _flat(settings)
+        other = [
+            f"{key}: {there.get(key, 'not set')} there, {here.get(key, 'not set')} here"
+            for key in sorted({*there, *here})
+            if there.get(key) != here.get(key)
+        ]
         if other:
-            key = other[0]
             message = (
-                f"{self.path} holds a run with other settings ({key}: {mine.get(key)!r} there, "
-                f"{settings.get(key)!r} here); name another folder with --output, or remove that one"
+                f"{self.path} holds a run with other settings ({'; '.join(other)}); name another folder with --output, "
+                "or remove that one"
             )
             raise RunFolderError(message)
 
@@ -97,7 +105,7 @@ class RunFolder:
     def work(self) -> Path:
         """The folder for unfinished things, made when first asked for."""
         folder = self.path / WORK
-        with _told_apart(folder):
+        with told_in_one_sentence(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -125,14 +133,29 @@ class RunFolder:
         with self.writing(MANIFEST) as path:
             path.write_text(json.dumps(self.manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
-    def finish(self, step: str, files: Iterable[str], **details: Any) -> None:
-        """Record a step as done, with the sha256 of the files that it wrote; what it wrote before is forgotten."""
+    def stage(self, name: str) -> RunFolder:
+        """Return a folder for the files of one step, which `finish` moves into the run when all of them are whole."""
+        return RunFolder(self.work / name, self.manifest)
+
+    def finish(self, step: str, files: Iterable[str], *, staged: RunFolder | None = None, **details: Any) -> None:
+        """Record a step as done, with the sha256 of its files; what it wrote before and no longer has is removed.
+
+        Files of a stage are moved into the run first, so that until then every earlier file is untouched.
+        """
+        names = sorted(files)
+        for name in names if staged is not None else ():
+            with told_in_one_sentence(self.path / name):
+                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                (staged.path / name).replace(self.path / name)  # type: ignore[union-attr]
+        for name, entry in self.manifest["files"].items():
+            if entry["step"] == step and name not in names:
+                (self.path / name).unlink(missing_ok=True)
         recorded = {name: entry for name, entry in self.manifest["files"].items() if entry["step"] != step}
-        for name in sorted(files):
+        for name in names:
             path = self.path / name
             recorded[name] = {"step": step, "bytes": path.stat().st_size, "sha256": sha256(path)}
         self.manifest["files"] = dict(sorted(recorded.items()))
-        self.manifest["steps"][step] = details
+        self.manifest["steps"] = dict(sorted({**self.manifest["steps"], step: details}.items()))
         self.save()
 
     def forget(self, *steps: str) -> None:
@@ -142,7 +165,6 @@ class RunFolder:
         self.manifest["files"] = {
             name: entry for name, entry in self.manifest["files"].items() if entry["step"] not in steps
         }
-        self.save()
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -177,6 +199,15 @@ class RunFolder:
         return told
 
 
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings under one name each: recipe.layers, for example."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = _flat(value) if isinstance(value, Mapping) else None
+        flat |= {key: value} if inner is None else {f"{key}.{name}": part for name, part in inner.items()}
+    return flat
+
+
 @contextmanager
 def writing(final: Path) -> Iterator[Path]:
     """Give a temporary path; when the block ends without an exception the file gets its name, whole.
@@ -184,7 +215,7 @@ def writing(final: Path) -> Iterator[Path]:
     What the file system refuses is told in one sentence, as RunFolderError.
     """
     temporary = final.with_name(f".{final.name}.part")
-    with _told_apart(final):
+    with told_in_one_sentence(final):
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
@@ -218,7 +249,7 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def _told_apart(path: Path) -> Iterator[None]:
+def told_in_one_sentence(path: Path) -> Iterator[None]:
     """Turn what the file system refuses into one sentence."""
     try:
         yield

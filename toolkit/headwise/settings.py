@@ -43,7 +43,7 @@ class RunSettings(BaseModel):
     @property
     def recipe_name(self) -> str:
         """The name of the recipe."""
-        return str(self.recipe.get("name", "reader"))
+        return str(self.recipe["name"])
 
     @property
     def recipe_options(self) -> dict[str, Any]:

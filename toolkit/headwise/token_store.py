@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from headwise.errors import RunFolderError
+from headwise.run_folder import writing
 from headwise.tokens import TOKEN_CLASSES, Tokens
 from headwise.vocabulary import Vocabulary
 
@@ -87,14 +88,10 @@ class TokenStore:
 
     def ids(self, path: Path) -> npt.NDArray[np.int32]:
         """Return the ids of all tokens, int32 (tokens,), as a memory map of a file that is made at `path`."""
-        flat: npt.NDArray[np.int32] = np.lib.format.open_memmap(
-            path, mode="w+", dtype=np.int32, shape=(self._file.metadata.num_rows,)
-        )
-        first = 0
-        for batch in self._file.iter_batches(columns=["id"]):
-            flat[first : first + batch.num_rows] = batch["id"].to_numpy()
-            first += batch.num_rows
-        return flat
+        with writing(path) as temporary, temporary.open("wb") as file:  # not through the map: a full disk must be told
+            for batch in self._file.iter_batches(columns=["id"]):
+                file.write(batch["id"].to_numpy().astype(np.int32).tobytes())
+        return np.memmap(path, dtype=np.int32, mode="r")
 
     def vocabulary(self, *, unknown: bool, size: int) -> Vocabulary:
         """Rebuild the vocabulary that the ids were taken from, `size` tokens without padding and unknown."""

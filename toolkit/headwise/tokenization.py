@@ -59,13 +59,27 @@ def survey(corpus: OpenedCorpus, tokenizer: Tokenizer) -> Survey:
             counts.update(texts)
             longest = max(longest, len(texts))
             characters += len(document.text)
-            for part in (document.name, document.text):
-                digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
+            _add(digest, document)
             task.advance()
     if longest == 0:
         message = f"the corpus {corpus.name} has no token that is not white space; give it some text"
         raise CorpusError(message)
     return Survey(counts, len(names), counts.total(), longest, characters, digest.hexdigest())
+
+
+def sha256(corpus: OpenedCorpus) -> str:
+    """Return the sha256 of the names and texts of all documents, in order, in hexadecimal."""
+    digest = hashlib.sha256()
+    with progress.task(f"Checking {corpus.name}") as task:
+        for document in corpus.documents():
+            _add(digest, document)
+            task.advance()
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, document: Document) -> None:
+    for part in (document.name, document.text):
+        digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
 
 
 def resolved_context(settings: RecipeSettings, recipe: Recipe, longest: int) -> int:
@@ -122,10 +136,12 @@ def _tables(
 def _batches(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Gather small documents, so that a corpus of many lines does not become as many row groups."""
     waiting: list[pa.Table] = []
+    rows = 0
     for table in tables:
         waiting.append(table)
-        if sum(part.num_rows for part in waiting) >= ROW_GROUP:
+        rows += table.num_rows
+        if rows >= ROW_GROUP:
             yield pa.concat_tables(waiting)
-            waiting = []
+            waiting, rows = [], 0
     if waiting:
         yield pa.concat_tables(waiting)

@@ -18,6 +18,7 @@ import torch
 from headwise import progress
 from headwise.checkpoint import load_checkpoint, save_checkpoint
 from headwise.errors import RunFolderError, SettingsError
+from headwise.interruption import held_back
 from headwise.model_store import fill, misfit, tensors_of
 from headwise.tables import TRAINING
 
@@ -84,15 +85,15 @@ def train(
 ) -> pa.Table:
     """Carry out the plan: the model ends trained, in evaluation mode. Returns the log, as `tables.TRAINING`.
 
-    With the path of a checkpoint the state is kept there every `checkpoint_seconds`, and a training that was cut goes
-    on from it to the very weights that it would have had. A checkpoint that is damaged or does not fit the model is
-    told through the `headwise` logger, and training starts from the first step.
+    With the path of a checkpoint the state is kept there every `checkpoint_seconds` and at Ctrl-C, and a training that
+    was cut goes on from it to the very weights that it would have had. A checkpoint that is damaged or does not fit the
+    model is told through the `headwise` logger, and training starts from the first step.
 
     Raises:
         SettingsError: the loss or a weight is no finite number any more.
         RunFolderError: a checkpoint cannot be written.
     """
-    with progress.task("Training", total=plan.steps) as task:
+    with progress.task("Training", total=plan.steps) as task, held_back() as interrupted:
         log = _continued(plan, model, checkpoint, task)
         begun = time.monotonic() - (log.seconds[-1] if log.seconds else 0.0)
         kept = time.monotonic()
@@ -104,10 +105,13 @@ def train(
             log.seconds.append(time.monotonic() - begun)
             task.advance()
             if tell:
-                task.say(_line(step, log))
-            if checkpoint is not None and step < plan.steps and time.monotonic() - kept >= checkpoint_seconds:
+                task.say(_line(step, plan.steps, log))
+            due = interrupted() or time.monotonic() - kept >= checkpoint_seconds
+            if due and checkpoint is not None and step < plan.steps:
                 _keep(plan, model, checkpoint, log)
                 kept = time.monotonic()
+            if interrupted():
+                raise KeyboardInterrupt
         _refuse_endless_weights(model, plan.steps)
     model.eval()
     return log.table()
@@ -133,9 +137,11 @@ def _take(step: int, plan: TrainingPlan, model: torch.nn.Module) -> float:
     return value
 
 
-def _line(step: int, log: _Log) -> str:
+def _line(step: int, steps: int, log: _Log) -> str:
     held_out = log.held_out[-1]
-    return f"step {step}: loss {log.losses[-1]:.4f}" + ("" if held_out is None else f", held out {held_out:.4f}")
+    return f"step {step} of {steps}: loss {log.losses[-1]:.4f}" + (
+        "" if held_out is None else f", held out {held_out:.4f}"
+    )
 
 
 def _refuse_endless_weights(model: torch.nn.Module, steps: int) -> None:

@@ -28,7 +28,8 @@ def hellinger(block: Block) -> torch.Tensor:
     By one product of square roots for each row, in float64: for two heads that are nearly alike the difference below
     cancels, and in float32 its root would be off by 0.0005.
     """
-    roots = block.weights.double().sqrt().transpose(0, 1)  # (queries, heads, keys)
+    precise = block.weights.cpu() if block.weights.device.type == "mps" else block.weights  # mps has no float64
+    roots = precise.double().sqrt().transpose(0, 1)  # (queries, heads, keys)
     overlap = roots @ roots.transpose(1, 2)  # (queries, heads, heads)
     mass = overlap.diagonal(dim1=1, dim2=2)  # (queries, heads): 1, or 0 for a row that sees nothing
     squared = (mass[:, :, None] + mass[:, None, :]) / 2 - overlap  # (queries, heads, heads)

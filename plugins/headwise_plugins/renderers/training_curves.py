@@ -61,8 +61,8 @@ def _figure(training: pd.DataFrame) -> Figure:
 
 
 def _told(training: pd.DataFrame) -> str:
-    steps, loss, seconds = (training[name].tolist() for name in ("step", "loss", "seconds"))
-    text = f"Over {steps[-1]} steps ({seconds[-1]:.0f} s) the loss went from {loss[0]:.3f} to {loss[-1]:.3f}."
+    steps, loss = (training[name].tolist() for name in ("step", "loss"))
+    text = f"Over {steps[-1]} steps the loss went from {loss[0]:.3f} to {loss[-1]:.3f}."
     held_out = training.dropna(subset="held_out_loss")
     if held_out.empty:
         return text

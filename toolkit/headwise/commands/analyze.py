@@ -12,7 +12,9 @@ from headwise.commands.terminal import json_option, quiet_option, strict_option
 
 @click.command("analyze", short_help="Measure every head of a run with every installed analyzer.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--engine", default="serial", show_default=True, help="Where the analysis runs.")
+@click.option(
+    "--engine", default="serial", show_default=True, help="Where the analysis runs, by name (see headwise plugins)."
+)
 @click.option("--workers", type=click.IntRange(1, 1024), default=2, show_default=True, help="Processes of the engine.")
 @quiet_option
 @json_option
@@ -30,5 +32,4 @@ def command(run: Path, engine: str, workers: int, as_json: bool, strict: bool) -
 
     pipeline = Pipeline.resume(run, engine=engine, workers=workers, strict=strict)
     pipeline.analyze()
-    pipeline.folder.clear_work()
     show_heads(pipeline.folder, as_json=as_json)

@@ -37,16 +37,10 @@ def command(run: Path, figure_format: FigureFormat, output: Path | None, as_json
       headwise figures runs/shuihu-passages-reader
       headwise figures runs/shuihu-passages-reader --format svg --output pictures
     """
-    from headwise.figures import write_figures
-    from headwise.registry import installed
-    from headwise.run import open_run
+    from headwise.pipeline import Pipeline
 
-    opened = open_run(run)
-    folder = output or opened.path / "figures"
-    written = write_figures(opened, folder, figure_format, installed(strict=strict), strict=strict)
-    if folder.resolve().is_relative_to(opened.path.resolve()):
-        names = [str(path.resolve().relative_to(opened.path.resolve())) for path in written]
-        opened.folder.finish(f"figures-{figure_format}", names)
+    folder = output or run / "figures"
+    written = Pipeline.resume(run, strict=strict).draw(folder, figure_format)
     if as_json:
         show_json({"run": str(run), "figures": [str(path) for path in written]})
     else:

@@ -29,12 +29,15 @@ def show_heads(folder: RunFolder, *, as_json: bool) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("head", "role", "what it does")
     for head in heads[:MOST_HEADS]:
-        table.add_row(str(head.name), head.role or "—", head.sentence)
+        table.add_row(str(head.name), Text(head.role or "—"), Text(head.sentence))  # a plugin's words are no markup
     Console(highlight=False).print(table)
     if len(heads) > MOST_HEADS:
         note(f"{len(heads) - MOST_HEADS} more heads are in the report.")
     if report:
         click.echo(f"Report: {report}")
+    else:
+        note(f"Write the page with: headwise report {folder.path}")

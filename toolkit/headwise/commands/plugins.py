@@ -36,9 +36,11 @@ def command(as_json: bool) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("plugin", "distribution", "offers")
     for plugin in registry.plugins:
         offers = ", ".join(f"{kind} {name}" for kind, name in plugin.offers)
-        table.add_row(plugin.name, plugin.distribution, f"left out: {plugin.problem}" if plugin.problem else offers)
+        told = f"left out: {plugin.problem}" if plugin.problem else offers
+        table.add_row(*map(Text, (plugin.name, plugin.distribution, told)))  # strangers' words are no markup
     Console(highlight=False).print(table)

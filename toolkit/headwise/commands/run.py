@@ -14,7 +14,9 @@ from headwise.commands.terminal import json_option, quiet_option, strict_option
 
 @click.command("run", short_help="Do everything: train, export, analyze, report.")
 @settings_options
-@click.option("--engine", default="serial", show_default=True, help="Where the analysis runs.")
+@click.option(
+    "--engine", default="serial", show_default=True, help="Where the analysis runs, by name (see headwise plugins)."
+)
 @click.option("--workers", type=click.IntRange(1, 1024), default=2, show_default=True, help="Processes of the engine.")
 @quiet_option
 @json_option

@@ -26,10 +26,14 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--output", "-o", type=click.Path(path_type=Path), help="Run folder [default: runs/CORPUS-RECIPE]"
         ),
         click.option("--config", type=click.Path(path_type=Path), help="Settings as a TOML file; options win over it."),
-        click.option("--recipe", "-r", help="Model and how it is trained [default: reader]"),
+        click.option(
+            "--recipe", "-r", help="Model and how it is trained, by name (see headwise plugins) [default: reader]"
+        ),
         click.option("--seed", type=int, help="Seed of everything random [default: 0]"),
         click.option("--device", help="auto, cpu, cuda or mps [default: auto]"),
-        click.option("--tokenizer", help="How the text is cut into tokens [default: character]"),
+        click.option(
+            "--tokenizer", help="How the text is cut into tokens, by name (see headwise plugins) [default: character]"
+        ),
         click.option("--split", help="What a document is in a .txt file: file, paragraph or line [default: file]"),
         click.option("--column", help="Column that holds the text, in a table [default: text]"),
         click.option("--keep", help="Windows whose attention is kept in full: all, sample or none [default: sample]"),
@@ -40,7 +44,9 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--steps", type=int, help="Training steps."),
         click.option("--vocabulary", type=int, help="Most frequent tokens that the model knows."),
         click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting of the recipe."),
-        click.option("--rules", help="Rule set that gives the roles [default: headwise]"),
+        click.option(
+            "--rules", help="Rule set that gives the roles, by name (see headwise plugins) [default: headwise]"
+        ),
         click.option("--confidence", type=float, help="Confidence of the intervals [default: 0.95]"),
         click.option("--resamples", type=int, help="Bootstrap resamples [default: 2000]"),
     ]
@@ -59,24 +65,14 @@ def settings_of(config: Path | None, given: dict[str, Any]) -> RunSettings:
     from headwise.settings import RunSettings, read_toml, validated
 
     values = read_toml(config) if config else {}
-    recipe = values.get("recipe", {})
-    recipe = {"name": recipe} if isinstance(recipe, str) else dict(recipe)
-    recipe.setdefault("name", "reader")
-    for setting in given.pop("more"):
-        name, equals, value = setting.partition("=")
-        if not equals:
-            message = f"--set takes NAME=VALUE, not '{setting}'; for example --set dropout=0.0"
-            raise SettingsError(message)
-        recipe[name.strip().replace("-", "_")] = _value(value.strip())
+    recipe = {"name": RunSettings().recipe_name} | _recipe_table(values.get("recipe", {})) | _more(given.pop("more"))
     for name, value in given.items():
         if value is None:
             continue
         if name == "recipe":
             recipe["name"] = value
-        elif name in RECIPE_OPTIONS:
-            recipe[name] = value
         else:
-            values[name] = value
+            (recipe if name in RECIPE_OPTIONS else values)[name] = value
     chosen = installed().recipe(str(recipe["name"]))
     problems = []
     for model, part, what in (
@@ -90,6 +86,27 @@ def settings_of(config: Path | None, given: dict[str, Any]) -> RunSettings:
     if problems:
         raise SettingsError("\n".join(problems))
     return cast("RunSettings", settings)
+
+
+def _recipe_table(recipe: object) -> dict[str, Any]:
+    if isinstance(recipe, str):
+        return {"name": recipe}
+    if not isinstance(recipe, dict):
+        message = f"recipe: {recipe!r} is not allowed; give the name of a recipe, or a table with its name and settings"
+        raise SettingsError(message)
+    return recipe
+
+
+def _more(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Return what --set was given."""
+    more = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            message = f"--set takes NAME=VALUE, not '{setting}'; for example --set dropout=0.0"
+            raise SettingsError(message)
+        more[name.strip().replace("-", "_")] = _value(value.strip())
+    return more
 
 
 def default_output(settings: RunSettings) -> Path:

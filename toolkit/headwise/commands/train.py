@@ -29,7 +29,6 @@ def command(output: Path | None, config: Path | None, as_json: bool, **given: An
     pipeline = Pipeline.begin(settings, output or default_output(settings))
     if not pipeline.folder.done("train"):
         pipeline.train()
-        pipeline.folder.clear_work()
     trained = pipeline.folder.manifest["steps"]["train"]
     if as_json:
         show_json({"run": str(pipeline.folder.path), **trained})

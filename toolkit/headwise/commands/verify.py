@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from headwise.commands.terminal import json_option, quiet_option, show_json
+from headwise.commands.terminal import json_option, note, quiet_option, show_json
 from headwise.errors import RunFolderError
 
 
@@ -31,4 +31,9 @@ def command(run: Path, as_json: bool) -> None:
         message = f"{run}: {'; '.join(problems)}; make the run again, or fetch the original files"
         raise RunFolderError(message)
     if not as_json:
-        click.echo(f"{len(folder.manifest['files'])} files are as the run wrote them.")
+        click.echo(f"Every file is as the run wrote it: {len(folder.manifest['files'])} in all.")
+    missing = [
+        step for step in ("tokens", "train", "export", "analyze", "report") if step not in folder.manifest["steps"]
+    ]
+    if missing:
+        note(f"The run is not finished: {', '.join(missing)} still to do.")
