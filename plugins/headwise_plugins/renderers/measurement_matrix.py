@@ -97,7 +97,7 @@ def _chance_column(axes: Axes, group: pd.DataFrame, *, named: bool) -> None:
 def _cells(axes: Axes, bar: Axes, group: pd.DataFrame, heads: list[str], *, named: bool) -> None:
     import seaborn as sns
 
-    from headwise.drawing import DIVERGING
+    from headwise.drawing import DIVERGING, write_readably
     from headwise.format import format_value
 
     unit = group["unit"].iloc[0]
@@ -112,6 +112,7 @@ def _cells(axes: Axes, bar: Axes, group: pd.DataFrame, heads: list[str], *, name
         annot=wide("value").map(lambda value: format_value(value, unit)), fmt="", annot_kws={"fontsize": 9},
         cbar_kws={"orientation": "horizontal", "ticks": [-most, 0, most]},
     )  # fmt: skip
+    write_readably(axes)
     bar.set_xticklabels([f"−{format_value(most, unit)}", "0", f"+{format_value(most, unit)}"])
     bar.tick_params(length=2)
     _mark(axes, side.to_numpy(), size=3.5, inset=0.13)
@@ -163,7 +164,7 @@ def _grids(evidence: pd.DataFrame) -> Figure:
 def _grid(axes: Axes, group: pd.DataFrame, *, annotated: bool) -> None:
     import seaborn as sns
 
-    from headwise.drawing import DIVERGING
+    from headwise.drawing import DIVERGING, write_readably
 
     def wide(column: str) -> pd.DataFrame:
         return group.pivot_table(index="layer", columns="head", values=column)
@@ -175,6 +176,7 @@ def _grid(axes: Axes, group: pd.DataFrame, *, annotated: bool) -> None:
         annot=wide("value").map(_short) if annotated else None, fmt="", annot_kws={"fontsize": 5.2},
         cbar_kws={"shrink": 0.8, "aspect": 25, "pad": 0.02, "ticks": [-most, 0, most], "format": _signed},
     )  # fmt: skip
+    write_readably(axes)
     _mark(axes, wide("side").to_numpy(), size=1.7, inset=0.11)
     axes.set_xlabel("head", fontsize=8.5)
     axes.tick_params(length=0, labelrotation=0, labelsize=7)

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 import pytest
+import seaborn as sns
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
+from headwise.drawing import DIVERGING, write_readably
 from headwise_plugins.renderers import measurement_matrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MakeRun = Callable[..., Any]
 
@@ -131,3 +134,20 @@ def test_the_description_tells_the_furthest_head_with_its_numbers(make_run: Make
     best = rows.loc[rows["excess"].idxmax()]
     said = f"previous-token: L0H{best['head']} with {best['value']:.2f} share against {best['chance']:.2f} by chance"
     assert said in section.pictures[0].description
+
+
+def test_numbers_in_cells_can_be_read() -> None:
+    """Each number is black or white, whichever has the higher contrast with its cell (WCAG, at least 4 to 1)."""
+    axes = Figure().add_subplot()
+    sns.heatmap(np.linspace(-1, 1, 12).reshape(3, 4), ax=axes, cmap=DIVERGING, annot=True)
+    write_readably(axes)
+    cells = np.asarray(axes.collections[0].get_facecolor())
+    for text, cell in zip(axes.texts, cells, strict=True):
+        lighter, darker = sorted((_luminance(to_rgb(text.get_color())), _luminance(tuple(cell[:3]))), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4
+
+
+def _luminance(colour: tuple[float, ...]) -> float:
+    """Return WCAG's relative luminance of a colour, channels in 0..1."""
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
