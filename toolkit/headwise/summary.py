@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headwise.block import HeadName
 from headwise.format import format_interval, format_value
-from headwise.run import Run
+
+if TYPE_CHECKING:
+    from headwise.run import Run
 
 
 @dataclass(frozen=True, slots=True)
