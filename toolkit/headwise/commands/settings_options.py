@@ -32,7 +32,8 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--seed", type=int, help="Seed of everything random [default: 0]"),
         click.option("--device", help="auto, cpu, cuda or mps [default: auto]"),
         click.option(
-            "--tokenizer", help="How the text is cut into tokens, by name (see headwise plugins) [default: character]"
+            "--tokenizer",
+            help="How the text is cut into tokens, by name (see headwise plugins) [default: character, white space dropped]",
         ),
         click.option("--split", help="What a document is in a .txt file: file, paragraph or line [default: file]"),
         click.option("--column", help="Column that holds the text, in a table [default: text]"),
