@@ -26,8 +26,8 @@ def command(
 ) -> None:
     """Train a model on CORPUS, measure what each of its heads does, and write one HTML page.
 
-    CORPUS is a name that `headwise corpora` lists, or a file or folder of yours (.txt, .md, .jsonl, .csv, .tsv, .parquet); without
-    it the three passages of 水滸傳 are taken. The same command continues a run that was cut.
+    CORPUS is a name that `headwise corpora` lists, or a file or folder of yours (.txt, .md, .jsonl, .csv, .tsv,
+    .parquet); without it the three passages of 水滸傳 are taken. The same command continues a run that was cut.
 
     \b
     Examples:

@@ -33,7 +33,7 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--device", help="auto, cpu, cuda or mps [default: auto]"),
         click.option(
             "--tokenizer",
-            help="How the text is cut into tokens, by name (see headwise plugins) [default: character, white space dropped]",
+            help="How the text is cut into tokens, by name [default: character, without white space]",
         ),
         click.option("--split", help="What a document is in a .txt file: file, paragraph or line [default: file]"),
         click.option("--column", help="Column that holds the text, in a table [default: text]"),
