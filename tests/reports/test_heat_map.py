@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from headwise.run import Run
 
@@ -93,10 +94,10 @@ def test_a_thumbnail_chooses_the_head(run: Run, open_page: Open) -> None:
     """By click and by arrow keys; the numbers are those of that head."""
     opened = open_page(run)
     opened.page.get_by_role("radio", name="L0H2").click()
-    opened.page.wait_for_function("document.getElementById('heat-map-head').textContent === 'L0H2'")
+    expect(opened.page.locator("#heat-map-head")).to_have_text("L0H2")
     check_said(opened, run, 2)
     opened.page.keyboard.press("ArrowLeft")
-    opened.page.wait_for_function("document.getElementById('heat-map-head').textContent === 'L0H1'")
+    expect(opened.page.locator("#heat-map-head")).to_have_text("L0H1")
     assert opened.page.get_by_role("radio", name="L0H1").get_attribute("aria-checked") == "true"
     assert opened.page.evaluate("document.activeElement.textContent") == "L0H1"
     check_said(opened, run, 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from headwise.run import Run
 
@@ -81,8 +82,7 @@ def test_shift_with_an_arrow_changes_the_head(run: Run, open_page: Open) -> None
     opened.page.click("#token-25")
     for head in (1, 2, 3, 0):
         opened.page.keyboard.press("Shift+ArrowRight")
-        opened.page.wait_for_function("name => document.getElementById('reading-head').textContent === name",
-                                      arg=str(run.heads[head]))  # fmt: skip
+        expect(opened.page.locator("#reading-head")).to_have_text(str(run.heads[head]))
         check_shown(opened, run, "第一回", head, 25)
 
 
@@ -136,7 +136,7 @@ def test_the_table_of_heads_leads_to_the_reading_view(run: Run, open_page: Open)
     """The button beside a sentence chooses the head and goes to the text."""
     opened = open_page(run)
     opened.page.get_by_role("button", name="Read with L1H0").click()
-    opened.page.wait_for_function("document.getElementById('reading-head').textContent === 'L1H0'")
+    expect(opened.page.locator("#reading-head")).to_have_text("L1H0")
     assert opened.page.evaluate("document.activeElement.id") == "text"
     opened.page.click("#token-15")
     check_shown(opened, run, "第一回", 2, 15)
@@ -156,7 +156,7 @@ def test_all_heads_are_shown_side_by_side_on_demand(run: Run, open_page: Open) -
         assert f"{TEXT[20]} looks most at {TEXT[int(row.argmax())]} " in label
         assert float(label.rsplit(" ", 1)[1]) == pytest.approx(row.max(), abs=0.009)
     opened.page.locator("#side-by-side canvas").nth(3).click(position={"x": 8, "y": 8})
-    opened.page.wait_for_function("document.getElementById('reading-head').textContent === 'L1H1'")
+    expect(opened.page.locator("#reading-head")).to_have_text("L1H1")
     assert opened.page.locator("#reading-query").inner_text() == TEXT[0]
 
 
