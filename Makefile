@@ -44,7 +44,7 @@ clean:
 	touch $@
 
 .venv/headwise: .venv/python pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt --editable .
+	$(PIP) install --constraint constraints.txt --editable '.[zh,kanbun]'
 	touch $@
 
 .venv/test: .venv/headwise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ def causal_block(weights: torch.Tensor, text: str) -> Block:
     """Return a block of one head with these weights and the even head behind it."""
     visible = torch.ones(weights.shape, dtype=torch.bool).tril()
     stacked = torch.stack([weights, even_weights(visible)])
-    return Block(stacked, (HeadName(0, 0), EVEN), torch.arange(len(weights)), Tokens.of(text), visible)
+    tokens = Tokens.of(text)
+    return Block(stacked, (HeadName(0, 0), EVEN), torch.arange(len(weights)), tokens, visible, tokens)
 
 
 # The four by four example that the TransformerLens demo works through.
@@ -127,7 +129,9 @@ def test_profile_is_the_sum_along_diagonals() -> None:
         profile = ProfileSums(1, 4)
         for first in range(0, 5, cut):
             part = slice(first, min(first + cut, 5))
-            piece = Block(whole.weights[:, part], whole.heads, whole.queries[part], whole.tokens, whole.visible[part])
+            piece = replace(
+                whole, weights=whole.weights[:, part], queries=whole.queries[part], visible=whole.visible[part]
+            )
             profile.add(piece)
         expected = [np.trace(weights.numpy(), -distance) for distance in range(-4, 5)]
         np.testing.assert_allclose(profile.sums[0].numpy(), expected, atol=1e-6)

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from headwise.block import Block, HeadName
     from headwise.contracts import (
         Analyzer,
+        Claim,
         Corpus,
         Engine,
         Loader,
+        Material,
         PairAnalyzer,
         Picture,
         ReadOptions,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         RoleRules,
         Section,
         Tokenizer,
+        Verdict,
     )
     from headwise.document import Document
     from headwise.errors import HeadwiseError
@@ -48,8 +51,8 @@ _HOME = {
     "MultiHeadSelfAttention": "attention",
     **dict.fromkeys(["Block", "HeadName"], "block"),
     **dict.fromkeys(
-        ["Analyzer", "Corpus", "Engine", "Loader", "PairAnalyzer", "Picture", "ReadOptions", "Recipe", "Renderer",
-         "ReportFormat", "RoleRules", "Section", "Tokenizer"],
+        ["Analyzer", "Claim", "Corpus", "Engine", "Loader", "Material", "PairAnalyzer", "Picture", "ReadOptions",
+         "Recipe", "Renderer", "ReportFormat", "RoleRules", "Section", "Tokenizer", "Verdict"],
         "contracts",
     ),
     "Document": "document",
@@ -67,12 +70,14 @@ _HOME = {
 __all__ = [
     "Analyzer",
     "Block",
+    "Claim",
     "Corpus",
     "Document",
     "Engine",
     "HeadName",
     "HeadwiseError",
     "Loader",
+    "Material",
     "MultiHeadSelfAttention",
     "Observation",
     "PairAnalyzer",
@@ -89,6 +94,7 @@ __all__ = [
     "Tokens",
     "TrainingMaterial",
     "TrainingPlan",
+    "Verdict",
     "Vocabulary",
     "analyze",
     "hookimpl",

@@ -43,6 +43,9 @@ class Block:
     """The keys: text, ids and classes, each (keys,)."""
     visible: torch.Tensor
     """bool (queries, keys): what the mask lets each query see."""
+    window_tokens: Tokens
+    """All tokens of the window, (tokens of the window,): also those beyond the keys. For what a token is (where a word
+    ends, what a word depends on); a row attends to keys alone."""
     window: int = 0
     """The number of the window, through everything that was observed."""
     _known: dict[Callable[[Block], torch.Tensor], torch.Tensor] = field(

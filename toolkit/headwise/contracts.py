@@ -6,7 +6,7 @@ Nothing here imports torch, pandas or matplotlib at run time, so a plugin module
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headwise.document import Document
     from headwise.run import Run
     from headwise.settings import RecipeSettings
+    from headwise.tokens import Tokens
     from headwise.training import TrainingMaterial, TrainingPlan
     from headwise.vocabulary import Vocabulary
 
@@ -99,6 +100,22 @@ class Recipe:
     pads_to_longest: bool = False
     generates: bool = False
     """Whether the model's output is next-token logits, (windows, tokens, vocabulary)."""
+    losses: Callable[[Any, torch.Tensor, Vocabulary], torch.Tensor] | None = None
+    """`losses(model, ids, vocabulary)` returns the loss of each token, float (windows, tokens), NaN where there is none
+    (padding, a last token without a next one), with gradients where they are on. None: heads cannot be ablated."""
+    held_out_from: Callable[[int], int] | None = None
+    """`held_out_from(tokens)` returns the place, among all tokens of the corpus, where the text begins that is not
+    trained on. None: everything is trained on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What an analyzer that depends on the corpus learns from, before anything is measured."""
+
+    documents: Callable[[], Iterator[Tokens]]
+    """Reads the tokens of every document, in the order of the corpus; may be called again."""
+    options: Mapping[str, Any]
+    """What the user set for this analyzer; empty where nothing was set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +143,14 @@ class Analyzer:
 
     For instance: 'puts {value} of its attention on punctuation'. Empty for a number that tells no pattern by itself.
     """
+    prepare: Callable[[Material], Analyzer] | None = None
+    """For an analyzer that depends on the corpus or on options: `prepare(material)` returns the analyzer that is run,
+    of the same name, most simply by `dataclasses.replace`. It may run in several processes, and must give the same in
+    each. Raises `headwise.errors.SettingsError` for options that cannot be used."""
+    modules: tuple[str, ...] = ()
+    """Modules that it imports and that headwise does not need itself; where one is missing it is left out."""
+    extra: str = ""
+    """How those modules are installed, for instance 'headwise[zh]'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,15 +173,64 @@ class PairAnalyzer:
 class RoleRules:
     """A named set of rules that turns evidence into roles.
 
-    `assign(evidence)` takes the evidence frame (one row for each layer, head and analyzer, see
+    `assign(evidence)` takes the evidence frame (one row for each layer, head, reading, analyzer and null, see
     `headwise.tables.EVIDENCE`) and returns a list of roles, one for each row of the frame, '' where none is earned.
+    A role stands in a row whose null is `even`. headwise makes one role for each head of them: the one that it earned,
+    'mixed' where it earned several different ones, 'no clear pattern' where none.
     """
 
     name: str
     version: str
     summary: str
     assign: Callable[[pd.DataFrame], Sequence[str]]
+    margin: float
+    """By how much a number must clear what it is held against; told beside every role."""
     source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a claim is true of the heads of a run, with the head that comes nearest to it."""
+
+    claim: str
+    verdict: Literal["supported", "not supported", "not decidable"]
+    why: str
+    """One sentence with the numbers that decide."""
+    analyzer: str = ""
+    layer: int | None = None
+    head: int | None = None
+    value: float = math.nan
+    chance: float = math.nan
+    null: str = ""
+    """The null that `chance`, `low`, `high` and `q` are of: the one that the head clears by the least."""
+    low: float = math.nan
+    high: float = math.nan
+    q: float = math.nan
+    cost: float = math.nan
+    """What the held-out loss gains without the head, in nats (or the loss's own unit) a token; NaN: not ablated."""
+    cost_low: float = math.nan
+    cost_high: float = math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Something that someone says of attention heads, and how it is decided.
+
+    It is supported where the interval of some head's excess clears `margin` over each of `nulls`, by one of the
+    analyzers; not supported where every head stays under the margin over some null; not decidable where there are no
+    rows or the intervals leave it open. A claim that is not about single heads has its own `decide(run)`.
+    """
+
+    name: str
+    quote: str
+    """In the words of whoever says it."""
+    meaning: str
+    """What is measured, in one sentence."""
+    source: str
+    analyzers: tuple[str, ...] = ()
+    nulls: tuple[str, ...] = ("even",)
+    margin: float = 0.05
+    decide: Callable[[Run], Verdict] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,12 +272,16 @@ class Renderer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFormat:
-    """Writes the report: `write(run, sections, path)`."""
+    """Writes the report: `write(run, sections, path)`.
+
+    `write_sections(title, lead, sections, path)` writes a page that is not of one run, such as a comparison.
+    """
 
     name: str
     suffix: str
     summary: str
     write: Callable[[Run, Sequence[Section], Path], None]
+    write_sections: Callable[[str, str, Sequence[Section], Path], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,6 +72,11 @@ def headwise_roles() -> Iterable[contracts.RoleRules]:
 
 
 @hookspec
+def headwise_claims() -> Iterable[contracts.Claim]:
+    """Things that are said of attention heads, and how each is decided."""
+
+
+@hookspec
 def headwise_renderers() -> Iterable[contracts.Renderer]:
     """Sections of the report."""
 

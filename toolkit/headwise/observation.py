@@ -239,7 +239,7 @@ def _blocks(
         if even:
             weights[-1] = even_weights(visible)
         queries = torch.arange(part.start, part.stop, device=device)
-        yield Block(weights, heads + (EVEN,) * even, queries, tokens[:keys], visible)
+        yield Block(weights, heads + (EVEN,) * even, queries, tokens[:keys], visible, tokens)
 
 
 def _common_visible(calls: Sequence[AttentionCall], window: int, rows: slice) -> torch.Tensor:

@@ -64,6 +64,7 @@ KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "recipe": ("headwise_recipes", (contracts.Recipe,)),
     "analyzer": ("headwise_analyzers", (contracts.Analyzer, contracts.PairAnalyzer)),
     "rule set": ("headwise_roles", (contracts.RoleRules,)),
+    "claim": ("headwise_claims", (contracts.Claim,)),
     "renderer": ("headwise_renderers", (contracts.Renderer,)),
     "report format": ("headwise_formats", (contracts.ReportFormat,)),
     "engine": ("headwise_engines", (contracts.Engine,)),

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from headwise.block import HeadName
 from headwise.errors import RunFolderError, UnknownNameError
 from headwise.run_folder import RunFolder
-from headwise.tables import ATTENTION
+from headwise.tables import ATTENTION, NULLS, READINGS
 from headwise.tokens import PADDING_TEXT
 
 
@@ -70,25 +70,54 @@ class Run:
         """One row for each step: step, loss, held_out_loss, seconds."""
         return self._frame("training.parquet")
 
-    def measurements(self) -> pd.DataFrame:
-        """One row for each document, layer, head and analyzer: rows, value, chance."""
-        return self._frame("measurements.parquet")
+    def measurements(self, reading: str | None = "all keys") -> pd.DataFrame:
+        """One row for each document, layer, head and analyzer: rows, value, chance and the other nulls.
 
-    def stretches(self) -> pd.DataFrame:
+        `reading` is one of `headwise.tables.READINGS`, or None for all of them.
+        """
+        return _chosen(self._frame("measurements.parquet"), reading=reading)
+
+    def stretches(self, reading: str | None = "all keys") -> pd.DataFrame:
         """The measurements by contiguous stretches of each document's rows."""
-        return self._frame("stretches.parquet")
+        return _chosen(self._frame("stretches.parquet"), reading=reading)
 
     def pairs(self) -> pd.DataFrame:
-        """One row for each document, pair of heads and pair analyzer: rows, value."""
+        """One row for each document, pair of heads and pair analyzer: rows, value, and the value before training."""
         return self._frame("pairs.parquet")
 
     def profiles(self) -> pd.DataFrame:
         """One row for each layer, head and distance: the mean weight at that distance, and its chance."""
         return self._frame("profiles.parquet")
 
-    def evidence(self) -> pd.DataFrame:
-        """One row for each layer, head and analyzer: value, chance, excess, low, high, p, q, role, method."""
-        return self._frame("evidence.parquet")
+    def evidence(self, reading: str | None = "all keys", null: str | None = "even") -> pd.DataFrame:
+        """One row for each layer, head and analyzer: value, chance, excess, low, high, p, q, role, method.
+
+        `reading` is one of `headwise.tables.READINGS` and `null` one of `headwise.tables.NULLS`; None gives all. Once
+        heads were ablated, what the loss gains without the head stands beside each row: `ablation_change` with
+        `ablation_low` and `ablation_high` (its output set to zero), and `importance`.
+        """
+        evidence = _chosen(self._frame("evidence.parquet"), reading=reading, null=null)
+        if "ablate" not in self.manifest["steps"]:
+            return evidence
+        ablation = self.ablation().query("how == 'zero'").set_index(["layer", "head"])
+        costs = ablation[["change", "low", "high"]].add_prefix("ablation_").join(ablation["importance"])
+        return evidence.join(costs, on=["layer", "head"])
+
+    def roles(self) -> pd.DataFrame:
+        """One row for each rule set and head: the role, and all that it earned."""
+        return self._frame("roles.parquet")
+
+    def ablation(self) -> pd.DataFrame:
+        """One row for each head and way to ablate it: what the held-out loss gains without it, beside its control."""
+        return self._frame("ablation.parquet")
+
+    def emergence(self) -> pd.DataFrame:
+        """One row for each watched step of training, head and analyzer: value, chance, interval, role."""
+        return self._frame("emergence.parquet")
+
+    def exemplars(self) -> pd.DataFrame:
+        """Rows at the top, the middle and the bottom of each head's distribution, with their weights."""
+        return self._frame("exemplars.parquet")
 
     def _frame(self, name: str) -> pd.DataFrame:
         frame: pd.DataFrame = self.folder.read_table(name).to_pandas()
@@ -198,6 +227,18 @@ class Run:
         table = pd.DataFrame(heads, columns=["head", "role", "what it does"])
         with pd.option_context("display.max_colwidth", None):
             return title + str(table.to_html(index=False, escape=True))
+
+
+def _chosen(frame: pd.DataFrame, **wanted: str | None) -> pd.DataFrame:
+    """Return the rows that have these values; None is any."""
+    for column, value in wanted.items():
+        known = {"reading": READINGS, "null": NULLS}[column]
+        if value is None:
+            continue
+        if value not in known:
+            raise UnknownNameError(column, value, known)
+        frame = frame[frame[column] == value]
+    return frame.reset_index(drop=True)
 
 
 def _all(conditions: list[ds.Expression]) -> ds.Expression | None:

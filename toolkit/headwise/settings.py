@@ -39,6 +39,8 @@ class RunSettings(BaseModel):
     resamples: int = Field(default=2000, ge=100, le=100_000, description="bootstrap resamples")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="confidence of the intervals")
     rules: str = Field(default="headwise", description="rule set that gives the roles")
+    analyzers: dict[str, dict[str, Any]] = Field(default_factory=dict, description="options of analyzers, by name")
+    watch_every: int = Field(default=0, ge=0, description="training steps between two looks at the heads; 0: none")
 
     @property
     def recipe_name(self) -> str:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Goes up when a table changes in a way that readers notice; a run of another version is refused."""
+
+READINGS = ("all keys", "without first key")
+"""How a row is read: as it is, or with the first key of the window left out and the others made to sum to 1 again."""
+NULLS = ("even", "distance", "fixed distance", "untrained")
+"""What a number is held against: even attention over what each row can see; attention that follows from the distance
+alone, by the head's own distance profile; the one fixed distance that gives most; the same head before training."""
+NO_PATTERN, MIXED = "no clear pattern", "mixed"
+"""The roles of heads that earn none, and of heads that earn several."""
 
 TOKENS = pa.schema(
     [
@@ -46,10 +54,15 @@ MEASUREMENTS = pa.schema(
         pa.field("document", pa.string(), nullable=False),
         pa.field("layer", pa.int16(), nullable=False),
         pa.field("head", pa.int16(), nullable=False),
+        pa.field("reading", pa.string(), nullable=False),  # one of READINGS
         pa.field("analyzer", pa.string(), nullable=False),
         pa.field("rows", pa.int64(), nullable=False),
         pa.field("value", pa.float64()),  # null where no row of the document counts
-        pa.field("chance", pa.float64()),
+        pa.field("chance", pa.float64()),  # the same number for even attention
+        pa.field("by_distance", pa.float64()),  # for the head's own distance profile; null where not taken
+        pa.field("fixed_distance", pa.float64()),  # for the one fixed distance that gives most over the whole corpus
+        pa.field("untrained", pa.float64()),  # for the same head before training
+        pa.field("left_out", pa.float64()),  # mean weight on what the reading leaves out, over the same rows
     ]
 )
 STRETCHES = MEASUREMENTS.insert(1, pa.field("stretch", pa.int32(), nullable=False))  # contiguous rows of a document
@@ -63,6 +76,7 @@ PAIRS = pa.schema(
         pa.field("analyzer", pa.string(), nullable=False),
         pa.field("rows", pa.int64(), nullable=False),
         pa.field("value", pa.float64(), nullable=False),
+        pa.field("untrained", pa.float64()),  # the same pair before training; null where not taken
     ]
 )
 PROFILES = pa.schema(
@@ -79,17 +93,80 @@ EVIDENCE = pa.schema(
     [
         pa.field("layer", pa.int16(), nullable=False),
         pa.field("head", pa.int16(), nullable=False),
+        pa.field("reading", pa.string(), nullable=False),  # one of READINGS
         pa.field("analyzer", pa.string(), nullable=False),
+        pa.field("null", pa.string(), nullable=False),  # what the value is held against, one of NULLS
         pa.field("rows", pa.int64(), nullable=False),
         pa.field("value", pa.float64(), nullable=False),  # over all rows of the corpus
-        pa.field("chance", pa.float64(), nullable=False),
+        pa.field("chance", pa.float64(), nullable=False),  # what the null gives
         pa.field("excess", pa.float64(), nullable=False),  # value - chance
+        pa.field("left_out", pa.float64(), nullable=False),  # mean weight on what the reading leaves out
         pa.field("low", pa.float64()),  # interval of the excess; null where too little could be resampled
         pa.field("high", pa.float64()),
-        pa.field("p", pa.float64(), nullable=False),  # two-sided, bootstrap
-        pa.field("q", pa.float64(), nullable=False),  # Benjamini-Hochberg over heads and analyzers
-        pa.field("role", pa.string(), nullable=False),  # '' where none is earned
+        pa.field("p", pa.float64(), nullable=False),  # two-sided
+        pa.field("q", pa.float64(), nullable=False),  # Benjamini-Hochberg over heads, readings and analyzers of a null
+        pa.field("role", pa.string(), nullable=False),  # by the rules of the run; '' where none is earned
         pa.field("method", pa.string(), nullable=False),  # what was resampled
+    ]
+)
+ROLES = pa.schema(
+    [
+        pa.field("rules", pa.string(), nullable=False),  # name of the rule set
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("layer", pa.int16(), nullable=False),
+        pa.field("head", pa.int16(), nullable=False),
+        pa.field("role", pa.string(), nullable=False),  # also 'mixed' and 'no clear pattern'
+        pa.field("earned", pa.string(), nullable=False),  # every role that it earned, parted by ', '
+    ]
+)
+ABLATION = pa.schema(
+    [
+        pa.field("layer", pa.int16(), nullable=False),
+        pa.field("head", pa.int16(), nullable=False),
+        pa.field("how", pa.string(), nullable=False),  # what the head is replaced by: zero, mean, even
+        pa.field("tokens", pa.int64(), nullable=False),
+        pa.field("loss", pa.float64(), nullable=False),  # of the whole model, a token
+        pa.field("change", pa.float64(), nullable=False),  # without the head - with it
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("p", pa.float64(), nullable=False),
+        pa.field("q", pa.float64(), nullable=False),
+        pa.field("control", pa.float64()),  # mean change for the other heads of the layer; null where it has one head
+        pa.field("over_control", pa.float64()),  # change - control
+        pa.field("over_control_low", pa.float64()),
+        pa.field("over_control_high", pa.float64()),
+        pa.field("importance", pa.float64(), nullable=False),  # Michel et al. 2019, by one backward pass
+        pa.field("method", pa.string(), nullable=False),
+    ]
+)
+EMERGENCE = pa.schema(
+    [
+        pa.field("step", pa.int32(), nullable=False),  # 0: before training
+        pa.field("layer", pa.int16(), nullable=False),
+        pa.field("head", pa.int16(), nullable=False),
+        pa.field("analyzer", pa.string(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("chance", pa.float64(), nullable=False),
+        pa.field("low", pa.float64()),  # interval of the excess over chance
+        pa.field("high", pa.float64()),
+        pa.field("q", pa.float64(), nullable=False),
+        pa.field("role", pa.string(), nullable=False),
+    ]
+)
+EXEMPLARS = pa.schema(
+    [
+        pa.field("layer", pa.int16(), nullable=False),
+        pa.field("head", pa.int16(), nullable=False),
+        pa.field("analyzer", pa.string(), nullable=False),
+        pa.field("decile", pa.int8(), nullable=False),  # 10: the highest rows, 5: the median, 0: the lowest
+        pa.field("rank", pa.int16(), nullable=False),  # within the decile, from 0
+        pa.field("document", pa.string(), nullable=False),
+        pa.field("window", pa.int32(), nullable=False),
+        pa.field("query", pa.int32(), nullable=False),  # place in the window
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("first_key", pa.int32(), nullable=False),
+        pa.field("weights", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),
     ]
 )
 
@@ -101,4 +178,8 @@ FILES: dict[str, pa.Schema] = {
     "pairs.parquet": PAIRS,
     "profiles.parquet": PROFILES,
     "evidence.parquet": EVIDENCE,
+    "roles.parquet": ROLES,
+    "ablation.parquet": ABLATION,
+    "emergence.parquet": EMERGENCE,
+    "exemplars.parquet": EXEMPLARS,
 }

@@ -82,6 +82,7 @@ def test_it_runs_where_the_block_is(offered: Offered) -> None:
             block.queries.to(device),
             block.tokens.to(device),
             block.visible.to(device),
+            block.window_tokens.to(device),
         )
         values = analyzer.run(moved)
         assert values.device.type == device.type

@@ -55,7 +55,7 @@ def make_block(
         scores = sharpness * torch.randn(heads, count, count, generator=generator)  # (heads, queries, keys)
         weights = scores.masked_fill(~visible, -math.inf).softmax(-1).nan_to_num(nan=0.0)
     names = tuple(HeadName(*divmod(index, 2)) for index in range(len(weights)))
-    return Block(weights, names, torch.arange(count), tokens, visible)
+    return Block(weights, names, torch.arange(count), tokens, visible, tokens)
 
 
 def rows_of(block: Block, start: int, stop: int) -> Block:

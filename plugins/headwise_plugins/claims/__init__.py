@@ -1,0 +1,1 @@
+"""Claims about attention heads, each decided by measurement."""
