@@ -72,19 +72,20 @@ def _context(run: Run, sections: Sequence[Section]) -> dict[str, Any]:
     heads = summarize(run)
     shown = [_section(number, section) for number, section in enumerate(sections)]
     figures = sum(len(picture["svg"]) for item in shown for picture in item["pictures"])
-    embedded = embed(run, {head.name for head in heads if head.role}, BUDGET - figures)
+    embedded = embed(run, {head.name for head in heads if head.clear}, BUDGET - figures)
     return {
         "heads": heads,
+        "ablated": any(head.cost for head in heads),
         "embedded": embedded,
         "data": _data(run, heads, embedded),
         "noun": sentences.noun(run),
         "lead": sentences.lead(run),
-        "facts": sentences.facts(run, with_role=sum(bool(head.role) for head in heads)),
+        "facts": sentences.facts(run, with_role=sum(head.clear for head in heads)),
         "padding": sentences.padding_sentences(run),
         "kept": sentences.kept_sentences(run, embedded),
         "sections": shown,
         "analyze": run.manifest["steps"]["analyze"],
-        "resampled": sorted(set(run.evidence()["method"])),
+        "resampled": sorted(set(run.evidence(reading=None, null=None)["method"])),
         "provenance": sentences.provenance(run),
         "failures": run.manifest["failures"],
     }
@@ -94,10 +95,10 @@ def _data(run: Run, heads: Sequence[HeadSummary], embedded: EmbeddedAttention) -
     """Return what the script needs, without the weights."""
     windows = [{**window.to_json(), "heads": [head.head for head in window.heads]} for window in embedded.windows]
     readable = windows[0]["heads"] if windows else [0]
-    first = next((place for place in readable if heads[place].role), readable[0])
+    first = next((place for place in readable if heads[place].clear), readable[0])
     return {
         "windows": windows,
-        "heads": [{"name": str(head.name), "role": head.role} for head in heads],
+        "heads": [{"name": str(head.name), "role": head.role if head.clear else ""} for head in heads],
         "first_head": first,
         "noun": sentences.noun(run),
     }

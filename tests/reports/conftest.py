@@ -119,13 +119,15 @@ def _attention(name: str, window: int, heads: Sequence[tuple[int, int]], weights
 def _write_tables(folder: RunFolder, tokens: pd.DataFrame, heads: Sequence[tuple[int, int]]) -> None:
     """Write the tables that the page reads; every other head has a role."""
     numbers: dict[str, Any] = {"rows": 100, "value": 0.42, "chance": 0.16, "excess": 0.26, "low": 0.2, "high": 0.3,
-                               "p": 0.001, "q": 0.002, "method": "bootstrap over 20 documents"}  # fmt: skip
+                               "p": 0.001, "q": 0.002, "method": "bootstrap over 20 documents", "reading": "all keys",
+                               "null": "even", "left_out": 0.0}  # fmt: skip
     evidence = pd.DataFrame(
         {"layer": layer, "head": head, "analyzer": "punctuation-focus", "role": "" if head % 2 else "punctuation"}
         | numbers
         for layer, head in heads
     )[EVIDENCE.names]
-    measured = evidence.assign(document=tokens["document"].iloc[0])[MEASUREMENTS.names]
+    not_taken = dict.fromkeys(["by_distance", "fixed_distance", "untrained"], np.nan)
+    measured = evidence.assign(document=tokens["document"].iloc[0], **not_taken)[MEASUREMENTS.names]
     for file, frame in {"tokens": tokens, "evidence": evidence, "measurements": measured}.items():
         schema = FILES[f"{file}.parquet"]
         folder.write_table(f"{file}.parquet", pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False))

@@ -38,3 +38,12 @@ def format_value(value: float, unit: str) -> str:
     if 0 < abs(value) < 10**-decimals:
         decimals += 2
     return f"{value:z.{decimals}f}"
+
+
+def format_q(q: float) -> str:
+    """Return a q-value as text with its letter; a very small one as a bound.
+
+    >>> format_q(0.0123), format_q(0.0000004), format_q(1.0)
+    ('q 0.012', 'q < 0.001', 'q 1.000')
+    """
+    return "q < 0.001" if q < 0.001 else f"q {q:.3f}"  # noqa: PLR2004  # three digits are enough for a reader

@@ -1,17 +1,23 @@
-"""What each head does, in one sentence with its number, its chance value and its interval."""
+"""What each head does, in one sentence with its number, its chance value, its interval and its q-value."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from headwise.block import HeadName
-from headwise.format import format_interval, format_value
+from headwise.format import format_interval, format_q, format_value
+from headwise.tables import MIXED, NO_PATTERN, READINGS
 
 if TYPE_CHECKING:
     from headwise.run import Run
+
+TOLD = 2
+"""Patterns of a mixed head that its sentence tells, at most."""
+Row = Mapping[str, Any]
+"""A row of the evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,60 +26,79 @@ class HeadSummary:
 
     name: HeadName
     role: str
-    """The role that it earns; '' for no clear pattern."""
+    """The role by the rules of the run; also 'mixed' and 'no clear pattern'."""
     sentence: str
-    rows: tuple[int, ...]
-    """The rows of `Run.evidence()` that the sentence speaks of."""
+    cost: str = ""
+    """What the held-out loss gains without the head, with its interval; '' where it was not ablated."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether the head shows a clear pattern, or several."""
+        return self.role != NO_PATTERN
 
 
 def summarize(run: Run) -> list[HeadSummary]:
     """Say what each head of an analyzed run does, in the order of the heads.
 
-    A head with roles is told by the one with the largest excess. A head without is told by what comes nearest to
-    a pattern: the share of attention that exceeds chance the most.
+    A head with a role is told by the number with the largest excess that earns it, a mixed one by its two largest. A
+    head without is told by what comes nearest to a pattern: the share of attention that exceeds chance the most.
     """
     analyzers = {entry["name"]: entry for entry in run.manifest["steps"]["analyze"]["analyzers"]}
-    rows: dict[HeadName, list[_Row]] = {name: [] for name in run.heads}
-    for number, values in enumerate(run.evidence().to_dict("records")):
-        row = _Row(number, {str(column): value for column, value in values.items()})
-        rows[HeadName(row.values["layer"], row.values["head"])].append(row)
+    rows: dict[HeadName, list[Row]] = {name: [] for name in run.heads}
+    for row in run.evidence(reading=None).to_dict("records"):
+        rows[HeadName(row["layer"], row["head"])].append({str(column): value for column, value in row.items()})
     return [_summary(name, of_head, analyzers) for name, of_head in rows.items()]
 
 
-class _Row(NamedTuple):
-    """A row of the evidence with its number."""
-
-    number: int
-    values: dict[str, Any]
-
-
-def _summary(name: HeadName, rows: Sequence[_Row], analyzers: Mapping[str, Mapping[str, Any]]) -> HeadSummary:
-    earned = [row for row in rows if row.values["role"]]
+def _summary(name: HeadName, rows: Sequence[Row], analyzers: Mapping[str, Mapping[str, Any]]) -> HeadSummary:
+    cost = _cost(rows[0]) if rows else ""
+    earned: dict[str, Row] = {}  # role -> the row that earns it by the most
+    for row in sorted((row for row in rows if row["role"]), key=_excess, reverse=True):
+        earned.setdefault(row["role"], row)
     if earned:
-        row = max(earned, key=_excess)
-        return HeadSummary(name, row.values["role"], f"{name} {_told(row, analyzers)}", (row.number,))
+        role = next(iter(earned)) if len(earned) == 1 else MIXED
+        told = ", and ".join(_told(row, analyzers) for row in list(earned.values())[:TOLD])
+        return HeadSummary(name, role, f"{name} {told}", cost)
     patterns = {key for key, entry in analyzers.items() if entry["unit"] == "share" and entry.get("sentence")}
-    near = [row for row in rows if row.values["analyzer"] in patterns]
+    near = [row for row in rows if row["analyzer"] in patterns and row["reading"] == READINGS[0]]
     if not near:
-        return HeadSummary(name, "", f"{name} shows no clear pattern", ())
-    row = max(near, key=_excess)
-    sentence = f"{name} shows no clear pattern; nearest: it {_told(row, analyzers)}"
-    return HeadSummary(name, "", sentence, (row.number,))
+        return HeadSummary(name, NO_PATTERN, f"{name} shows no clear pattern", cost)
+    sentence = f"{name} shows no clear pattern; nearest: it {_told(max(near, key=_excess), analyzers)}"
+    return HeadSummary(name, NO_PATTERN, sentence, cost)
 
 
-def _excess(row: _Row) -> float:
-    return float(row.values["excess"])
+def _excess(row: Row) -> float:
+    return float(row["excess"])
 
 
-def _told(row: _Row, analyzers: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say what a row of the evidence says, with its chance value and its interval."""
-    name = row.values["analyzer"]
+def _told(row: Row, analyzers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say what a row of the evidence says, with its chance value, its interval and its q-value."""
+    name = row["analyzer"]
     entry = analyzers.get(name, {})
     unit = str(entry.get("unit", ""))
-    value, chance = (format_value(row.values[key], unit) for key in ("value", "chance"))
-    low, high = row.values["low"], row.values["high"]
-    told = format_interval(low, high, unit)
-    interval = "too little text for an interval" if math.isnan(low) else f"interval of the excess {told}"
+    value, chance = (format_value(row[key], unit) for key in ("value", "chance"))
+    if math.isnan(row["low"]):
+        interval = "too little text for an interval"
+    else:
+        interval = f"interval of the excess {format_interval(row['low'], row['high'], unit)}; {format_q(row['q'])}"
     # a template is a stranger's text, so the number is put in its place and nothing else of it is carried out
     what = str(entry.get("sentence") or f"has {name} {{value}}").replace("{value}", value)
+    if row["reading"] != READINGS[0]:
+        what += f", the first key left out, which takes {format_value(row['left_out'], 'share')}"
     return f"{what} ({chance} by chance; {interval})"
+
+
+def _cost(row: Row) -> str:
+    """Say what the loss gains without the head.
+
+    >>> _cost({"ablation_change": 0.0123, "ablation_low": 0.011, "ablation_high": 0.0136}), _cost({})
+    ('+0.0123 (0.0110 to 0.0136)', '')
+    """
+    if "ablation_change" not in row:
+        return ""
+    change = f"{row['ablation_change']:+z.4f}"
+    return (
+        change
+        if math.isnan(row["ablation_low"])
+        else (f"{change} ({row['ablation_low']:z.4f} to {row['ablation_high']:z.4f})")
+    )

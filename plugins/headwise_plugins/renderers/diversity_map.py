@@ -23,7 +23,6 @@ ANNOTATED_HEADS = 16
 """Heads up to which the map has its numbers in the cells."""
 NAMED_HEADS = 40
 """Heads up to which columns are named too, and every point."""
-OTHER = "no clear pattern"
 
 
 def render(run: Run) -> Iterator[Section]:
@@ -132,23 +131,25 @@ def _groups(run: Run, names: list[str]) -> pd.Series[str]:
     import pandas as pd
 
     from headwise.summary import summarize
+    from headwise.tables import NO_PATTERN
 
-    roles = {str(head.name): head.role or OTHER for head in summarize(run)}
-    if set(roles.values()) == {OTHER}:
+    roles = {str(head.name): head.role for head in summarize(run)}
+    if set(roles.values()) == {NO_PATTERN}:
         roles = {str(name): f"layer {name.layer}" for name in run.heads}
-    return pd.Series([roles.get(name, OTHER) for name in names], index=names)
+    return pd.Series([roles.get(name, NO_PATTERN) for name in names], index=names)
 
 
 def _colours(groups: pd.Series[str]) -> dict[str, Any]:
     from headwise.drawing import palette
+    from headwise.tables import NO_PATTERN
 
-    kinds = [kind for kind in dict.fromkeys(groups) if kind != OTHER]
+    kinds = [kind for kind in dict.fromkeys(groups) if kind != NO_PATTERN]
     if all(kind.startswith("layer ") for kind in kinds) and len(kinds) > 2:  # noqa: PLR2004  # layers have an order
         import seaborn as sns
 
         return dict(zip(sorted(kinds, key=lambda kind: int(kind[6:])), sns.color_palette("viridis", len(kinds)),
                         strict=True))  # fmt: skip
-    return {**dict(zip(kinds, palette(len(kinds)), strict=True)), OTHER: "#b5b5b5"}
+    return {**dict(zip(kinds, palette(len(kinds)), strict=True)), NO_PATTERN: "#b5b5b5"}
 
 
 # -- the clustered map -------------------------------------------------------------------------------------------------

@@ -96,18 +96,22 @@ def _even(count: int) -> Weights:
     return softmax(np.zeros((1, count, count)))
 
 
+UNTAKEN = {"reading": "all keys", "by_distance": np.nan, "fixed_distance": np.nan, "untrained": np.nan, "left_out": 0.0}
+"""What these runs did not measure."""
+
+
 def _tables(documents: Mapping[str, Sequence[str]], weights: Mapping[str, Weights], places: pd.DataFrame) -> Any:
     measured, pairs = [], []
     for document, tokens in documents.items():
         own, even = _rows_of(weights[document], tokens), _rows_of(_even(len(tokens)), tokens)
         for analyzer in ANALYZERS:
             frame = places.assign(document=document, analyzer=analyzer, rows=len(tokens))
-            measured.append(frame.assign(value=own[analyzer].mean(-1), chance=even[analyzer].mean()))
+            measured.append(frame.assign(value=own[analyzer].mean(-1), chance=even[analyzer].mean(), **UNTAKEN))
         roots = np.sqrt(weights[document].astype(np.float64))
         for a in range(len(places)):
             for b in range(a + 1, len(places)):
                 distance = np.sqrt(np.clip(1 - (roots[a] * roots[b]).sum(-1), 0, 1)).mean()
-                pairs.append((document, *places.loc[a], *places.loc[b], "hellinger", len(tokens), distance))
+                pairs.append((document, *places.loc[a], *places.loc[b], "hellinger", len(tokens), distance, np.nan))
     return pd.concat(measured), pd.DataFrame(pairs, columns=PAIRS.names)
 
 
@@ -120,7 +124,8 @@ def _evidence(measured: pd.DataFrame) -> pd.DataFrame:
     frame["low"], frame["high"] = frame["excess"] - half, frame["excess"] + half
     patterns = frame["analyzer"].isin(["previous-token", "punctuation-focus"])
     clear = patterns & (frame["low"] > 0) & (frame["excess"] > 0.1)
-    return frame.assign(p=0.01, q=0.02, role=frame["analyzer"].where(clear, ""), method="stretches of 16 rows")
+    return frame.assign(p=0.01, q=0.02, role=frame["analyzer"].where(clear, ""), method="stretches of 16 rows",
+                        reading="all keys", null="even", left_out=0.0)  # fmt: skip
 
 
 def _profiles(weights: Mapping[str, Weights], places: pd.DataFrame) -> pd.DataFrame:

@@ -55,7 +55,7 @@ def test_any_points_on_a_plane_keep_their_distances(corners: Any) -> None:
 
 def test_documents_count_by_their_rows() -> None:
     """The mean distance is weighted by rows: 0.2 on 30 rows and 0.6 on 10 make 0.3."""
-    rows = [("a", 0, 0, 1, 10, "hellinger", 30, 0.2), ("b", 0, 0, 1, 10, "hellinger", 10, 0.6)]
+    rows = [("a", 0, 0, 1, 10, "hellinger", 30, 0.2, None), ("b", 0, 0, 1, 10, "hellinger", 10, 0.6, None)]
     distances = diversity_map.mean_distances(pd.DataFrame(rows, columns=PAIRS.names))
     assert distances.index.tolist() == ["L0H0", "L1H10"]
     np.testing.assert_allclose(distances, [[0, 0.3], [0.3, 0]])

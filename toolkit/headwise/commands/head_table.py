@@ -23,8 +23,8 @@ def show_heads(folder: RunFolder, *, as_json: bool) -> None:
     heads = summarize(Run(folder))
     report = next((str(path) for path in folder.files_of("report")), None)
     if as_json:
-        told = [{"layer": head.name.layer, "head": head.name.head, "role": head.role, "sentence": head.sentence}
-                for head in heads]  # fmt: skip
+        told = [{"layer": head.name.layer, "head": head.name.head, "role": head.role, "sentence": head.sentence,
+                 "cost": head.cost} for head in heads]  # fmt: skip
         show_json({"run": str(folder.path), "report": report, "heads": told})
         return
     from rich.console import Console
@@ -33,7 +33,7 @@ def show_heads(folder: RunFolder, *, as_json: bool) -> None:
 
     table = Table("head", "role", "what it does")
     for head in heads[:MOST_HEADS]:
-        table.add_row(str(head.name), Text(head.role or "—"), Text(head.sentence))  # a plugin's words are no markup
+        table.add_row(str(head.name), Text(head.role), Text(head.sentence))  # a plugin's words are no markup
     Console(highlight=False).print(table)
     if len(heads) > MOST_HEADS:
         note(f"{len(heads) - MOST_HEADS} more heads are in the report.")
