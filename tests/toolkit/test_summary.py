@@ -53,6 +53,7 @@ def test_a_role_is_told_with_value_chance_interval_and_q(tmp_path: Path) -> None
             "copies",
             "L0H0 puts 0.40 of its attention on what comes before "
             "(0.10 by chance; interval of the excess 0.25 to 0.35; q 0.012)",
+            "previous",
         ),
         HeadSummary(HeadName(0, 1), "no clear pattern", "L0H1 shows no clear pattern"),
     ]
@@ -81,7 +82,7 @@ def test_a_role_without_the_first_key_says_what_was_left_out(tmp_path: Path) -> 
     reading = {"reading": "without first key", "left_out": 0.625, "role": "copies"}
     run = a_run(tmp_path, {"analyzer": "previous", "value": 0.8, **reading}, {"analyzer": "previous", "value": 0.3})
     head = summarize(run)[0]
-    assert head.role == "copies"
+    assert (head.role, head.analyzer, head.reading) == ("copies", "previous", "without first key")
     assert "on what comes before, the first key left out, which takes 0.62 (0.10 by chance" in head.sentence
 
 
@@ -112,7 +113,7 @@ def test_without_a_role_the_nearest_pattern_is_told(tmp_path: Path) -> None:
         "L0H0 shows no clear pattern; nearest: it puts 0.13 of its attention on the token itself "
         "(0.10 by chance; too little text for an interval)"
     )
-    assert first.role == "no clear pattern"
+    assert (first.role, first.analyzer) == ("no clear pattern", "self")
     assert second.sentence == (
         "L0H1 shows no clear pattern; nearest: it puts 0.10 of its attention on what comes before "
         "(0.10 by chance; interval of the excess -0.05 to 0.05; q 0.012)"

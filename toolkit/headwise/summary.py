@@ -28,6 +28,10 @@ class HeadSummary:
     role: str
     """The role by the rules of the run; also 'mixed' and 'no clear pattern'."""
     sentence: str
+    analyzer: str = ""
+    """Whose number the sentence tells first; '' where it tells none."""
+    reading: str = READINGS[0]
+    """The reading that this number is of."""
     cost: str = ""
     """What the held-out loss gains without the head, with its interval; '' where it was not ablated."""
 
@@ -57,14 +61,16 @@ def _summary(name: HeadName, rows: Sequence[Row], analyzers: Mapping[str, Mappin
         earned.setdefault(row["role"], row)
     if earned:
         role = next(iter(earned)) if len(earned) == 1 else MIXED
-        told = ", and ".join(_told(row, analyzers) for row in list(earned.values())[:TOLD])
-        return HeadSummary(name, role, f"{name} {told}", cost)
+        first, *others = list(earned.values())[:TOLD]
+        told = ", and ".join(_told(row, analyzers) for row in (first, *others))
+        return HeadSummary(name, role, f"{name} {told}", first["analyzer"], first["reading"], cost)
     patterns = {key for key, entry in analyzers.items() if entry["unit"] == "share" and entry.get("sentence")}
     near = [row for row in rows if row["analyzer"] in patterns and row["reading"] == READINGS[0]]
     if not near:
-        return HeadSummary(name, NO_PATTERN, f"{name} shows no clear pattern", cost)
-    sentence = f"{name} shows no clear pattern; nearest: it {_told(max(near, key=_excess), analyzers)}"
-    return HeadSummary(name, NO_PATTERN, sentence, cost)
+        return HeadSummary(name, NO_PATTERN, f"{name} shows no clear pattern", cost=cost)
+    nearest = max(near, key=_excess)
+    sentence = f"{name} shows no clear pattern; nearest: it {_told(nearest, analyzers)}"
+    return HeadSummary(name, NO_PATTERN, sentence, nearest["analyzer"], cost=cost)
 
 
 def _excess(row: Row) -> float:

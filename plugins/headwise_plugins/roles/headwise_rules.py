@@ -72,4 +72,5 @@ def headwise_roles() -> Iterable[RoleRules]:
         version="1",
         summary="a role where the interval of the excess clears chance by 0.05 and q is below 0.05",
         assign=assign,
+        margin=MARGIN,
     )

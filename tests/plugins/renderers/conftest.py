@@ -20,7 +20,18 @@ from headwise.registry import Registry
 from headwise.rendering import render
 from headwise.run import Run
 from headwise.run_folder import RunFolder
-from headwise.tables import ATTENTION, EVIDENCE, MEASUREMENTS, PAIRS, PROFILES, TOKENS, TRAINING
+from headwise.tables import (
+    ATTENTION,
+    EVIDENCE,
+    MEASUREMENTS,
+    MIXED,
+    NO_PATTERN,
+    PAIRS,
+    PROFILES,
+    ROLES,
+    TOKENS,
+    TRAINING,
+)
 
 Weights = npt.NDArray[np.float32]
 
@@ -124,8 +135,21 @@ def _evidence(measured: pd.DataFrame) -> pd.DataFrame:
     frame["low"], frame["high"] = frame["excess"] - half, frame["excess"] + half
     patterns = frame["analyzer"].isin(["previous-token", "punctuation-focus"])
     clear = patterns & (frame["low"] > 0) & (frame["excess"] > 0.1)
-    return frame.assign(p=0.01, q=0.02, role=frame["analyzer"].where(clear, ""), method="stretches of 16 rows",
+    even = frame.assign(p=0.01, q=0.02, role=frame["analyzer"].where(clear, ""), method="stretches of 16 rows",
                         reading="all keys", null="even", left_out=0.0)  # fmt: skip
+    shift = 0.75 * even["excess"]  # most of every number follows from the distance
+    by_distance = even.assign(null="distance", role="", chance=even["chance"] + shift, excess=even["excess"] - shift,
+                              low=even["low"] - shift, high=even["high"] - shift)  # fmt: skip
+    return pd.concat([even, by_distance])
+
+
+def _roles(evidence: pd.DataFrame) -> pd.DataFrame:
+    """Two rule sets: one gives a role to heads that earned one, one calls every head mixed."""
+    heads = evidence.groupby(["layer", "head"], sort=False)["role"].max().reset_index()
+    own = heads.assign(rules="headwise", version="2", earned=heads["role"])
+    own["role"] = own["role"].replace("", NO_PATTERN)
+    other = heads.assign(rules="strict-2020", version="1", role=MIXED, earned="one, other")
+    return pd.concat([own, other])
 
 
 def _profiles(weights: Mapping[str, Weights], places: pd.DataFrame) -> pd.DataFrame:
@@ -185,16 +209,18 @@ def write_run(path: Path, texts: Mapping[str, str], layers: int, heads: int) -> 
         "pairs.parquet": (pairs, PAIRS),
         "profiles.parquet": (_profiles(weights, places), PROFILES),
         "evidence.parquet": (_evidence(measured), EVIDENCE),
+        "roles.parquet": (_roles(_evidence(measured)), ROLES),
     }
     for name, (frame, schema) in frames.items():
         folder.write_table(name, pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
     _write_attention(path / "attention" / "part-00000.parquet", weights, places)
     folder.finish("train", ["training.parquet", "tokens.parquet"], layers=layers, heads=heads)
     folder.finish("export", ["attention/part-00000.parquet"], kept=[[name, 0] for name in documents])
-    told = [{"name": name, "unit": unit, "summary": name, "kind": "row"} for name, unit in ANALYZERS.items()]
+    told = [{"name": name, "unit": unit, "summary": name, "kind": "row", "sentence": "has {value}"}
+            for name, unit in ANALYZERS.items()]  # fmt: skip
     told.append({"name": "hellinger", "unit": "distance", "summary": "Hellinger distance", "kind": "pair"})
     folder.finish("analyze", [name for name in frames if name not in {"training.parquet", "tokens.parquet"}],
-                  analyzers=told)  # fmt: skip
+                  analyzers=told, rules="headwise 2")  # fmt: skip
     return Made(Run(RunFolder.open(path)), weights)
 
 

@@ -1,0 +1,55 @@
+"""The picture of every head's number against every null, and the table of roles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headwise.block import HeadName
+from headwise.summary import summarize
+from headwise_plugins.renderers import nulls
+
+MakeRun = Callable[..., Any]
+
+
+def test_each_null_has_a_panel_with_every_head(make_run: MakeRun) -> None:
+    """Two nulls were taken, so there are two panels, each with a labelled point a head at its excess."""
+    run = make_run(1, 4).run
+    against, _ = nulls.render(run)
+    even, distance = against.pictures[0].figure.axes
+    assert [axes.get_title() for axes in (even, distance)] == [
+        "over attention spread evenly", "over what distance alone gives",
+    ]  # fmt: skip
+    told = {head.name: head.analyzer for head in summarize(run)}
+    labels = [f"{name}  {analyzer}" for name, analyzer in told.items()]
+    assert [label.get_text() for label in even.get_yticklabels()] == labels
+    evidence = run.evidence(null=None).set_index(["null", "layer", "head", "analyzer"])["excess"]
+    for axes, null in ((even, "even"), (distance, "distance")):
+        expected = [evidence[null, layer, head, analyzer] for (layer, head), analyzer in told.items()]
+        assert axes.collections[-1].get_offsets()[:, 0].tolist() == pytest.approx(expected)
+
+
+def test_of_many_heads_the_furthest_are_drawn_and_it_says_so(make_run: MakeRun) -> None:
+    """Of 144 heads 24 are drawn: those furthest above even attention."""
+    run = make_run(12, 12).run
+    against = next(iter(nulls.render(run)))
+    drawn = [label.get_text().split()[0] for label in against.pictures[0].figure.axes[0].get_yticklabels()]
+    told = {head.name: head.analyzer for head in summarize(run)}
+    excess = run.evidence().set_index(["layer", "head", "analyzer"])["excess"]
+    order = sorted(told, key=lambda name: -excess[name.layer, name.head, told[name]])
+    assert sorted(drawn) == sorted(map(str, order[:24]))
+    assert "Of 144 heads the 24" in against.text
+
+
+def test_roles_stand_by_rule_set(make_run: MakeRun) -> None:
+    """Each rule set has a column; what a mixed head earned is told."""
+    run = make_run(1, 4).run
+    _, by_rules = nulls.render(run)
+    table = by_rules.table.set_index("head")
+    assert list(table.columns) == ["headwise 2", "strict-2020 1"]
+    assert list(table.index) == [str(HeadName(0, head)) for head in range(4)]
+    assert set(table["strict-2020 1"]) == {"mixed: one, other"}
+    earned = {str(head.name): head.role for head in summarize(run)}
+    assert table["headwise 2"].to_dict() == earned
