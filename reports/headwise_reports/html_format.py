@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @hookimpl
 def headwise_formats() -> Iterator[ReportFormat]:
     """Offer the page."""
-    yield ReportFormat(name="html", suffix=".html", summary="one page that anybody can open offline", write=write)
+    yield ReportFormat(name="html", suffix=".html", summary="one page that anybody can open offline", write=write,
+                       write_sections=write_sections)  # fmt: skip
 
 
 def write(run: Run, sections: Sequence[Section], path: Path) -> None:
@@ -24,3 +25,10 @@ def write(run: Run, sections: Sequence[Section], path: Path) -> None:
     from headwise_reports.page import page
 
     path.write_text(page(run, sections), encoding="utf-8", newline="\n")
+
+
+def write_sections(title: str, lead: str, sections: Sequence[Section], path: Path) -> None:
+    """Write a page that is not of one run: the title, the words that lead in, the sections."""
+    from headwise_reports.sections_page import sections_page
+
+    path.write_text(sections_page(title, lead, sections), encoding="utf-8", newline="\n")

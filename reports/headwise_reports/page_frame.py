@@ -1,0 +1,127 @@
+"""What every page shares: templates, sections, style, the embedded font, and what the browser may do."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from headwise.fonts import chinese_font
+from headwise.format import format_value
+from headwise_reports.font_subset import font_face, subset
+from headwise_reports.svg import inline_svg
+from headwise_reports.text_layout import language
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from headwise.contracts import Section
+
+SCRIPT_MARKS = "␣·→"
+"""Characters that the script writes by itself."""
+
+
+def framed(title: str, body: str, script: str = "") -> str:
+    """Return a whole page, in one file that opens offline, around a body that a template made; same in, same out."""
+    from markupsafe import Markup
+
+    style = _style(body)
+    template = templates().get_template("page.html")
+    return template.render(
+        title=title,
+        policy=_policy(style, script),
+        style=Markup(style),  # noqa: S704  # our own, and nothing of it comes from a run
+        body=Markup(body),  # noqa: S704  # a template has escaped it
+        script=Markup(script),  # noqa: S704  # our own
+    )
+
+
+@cache
+def templates() -> jinja2.Environment:
+    """Return the templates, which escape whatever they are given."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("headwise_reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # `tojson` escapes < > & and ' for HTML; other characters stay, for the font is made from what is there.
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    environment.filters |= {"cell": _cell, "paragraphs": _paragraphs, "lang": lambda text: language([str(text)])}
+    return environment
+
+
+def shown_section(number: int, section: Section) -> dict[str, Any]:
+    """Return what the template of a section needs; `number` tells it from the others on the page."""
+    from markupsafe import Markup
+
+    name = f"section-{number}"
+    pictures = [
+        {
+            "id": f"{name}-picture-{place}",
+            "svg": Markup(inline_svg(picture, f"{name}-picture-{place}")),  # noqa: S704  # serialised from a parsed tree
+            "description": picture.description,
+        }
+        for place, picture in enumerate(section.pictures)
+    ]
+    return {"id": name, "section": section, "pictures": pictures}
+
+
+def _paragraphs(text: str) -> list[str]:
+    r"""Part a text at blank lines.
+
+    >>> _paragraphs("One.\n\nTwo,\nstill two.")
+    ['One.', 'Two,\nstill two.']
+    """
+    return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def _cell(value: object) -> str:
+    """Return a cell of a section's table as text."""
+    return format_value(value, "") if isinstance(value, float) else str(value)
+
+
+def read(*names: str) -> str:
+    """Return a file of this package as text."""
+    return files("headwise_reports").joinpath(*names).read_text(encoding="utf-8")
+
+
+def _style(body: str) -> str:
+    """Return the style sheet, with a font that has every character of the page, where there is one."""
+    style = read("style.css")
+    font = chinese_font()
+    if font is None:
+        return style
+    characters = {character for character in set(body) | set(style + SCRIPT_MARKS) if character.isprintable()}
+    return f"{font_face(subset(font, sorted(characters)))}\n{style}"
+
+
+def _policy(style: str, script: str) -> str:
+    """Return the content-security policy: this style and this script, pictures and fonts of the page itself."""
+    return "; ".join(
+        [
+            "default-src 'none'",
+            *([f"script-src {_hash(script)}"] if script else []),
+            f"style-src {_hash(style)}",
+            "img-src data:",
+            "font-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def _hash(text: str) -> str:
+    """Return the hash by which a policy names an inline element.
+
+    >>> _hash("")
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    """
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

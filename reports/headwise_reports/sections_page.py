@@ -1,0 +1,18 @@
+"""A page that is not of one run: a title, a few words, and sections, in the style of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from headwise_reports.page_frame import framed, shown_section, templates
+
+if TYPE_CHECKING:
+    from headwise.contracts import Section
+
+
+def sections_page(title: str, lead: str, sections: Sequence[Section]) -> str:
+    """Return the page as HTML, without any script; the same words and sections give the same text."""
+    shown = [shown_section(number, section) for number, section in enumerate(sections)]
+    body = templates().get_template("sections.html").render(title=title, lead=lead, sections=shown, tables_open=True)
+    return framed(title, body)
