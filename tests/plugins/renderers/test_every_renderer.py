@@ -20,11 +20,15 @@ from headwise.rendering import render
 MakeRun = Callable[..., Any]
 
 RENDERERS = [
-    "diversity_map",
+    "ablation",
+    "claims",
     "distance_profile",
+    "diversity_map",
+    "emergence",
     "heat_maps",
     "measurement_distribution",
     "measurement_matrix",
+    "nulls",
     "training_curves",
 ]
 ENGLISH = (("Moby-Dick 1", "Call me Ishmael . Some years ago"), ("Moby-Dick 2", "I stuffed a shirt or two , <b>"))
@@ -63,9 +67,10 @@ def test_the_command_writes_every_picture(make_run: MakeRun, tmp_path: Path) -> 
     assert len(maps) == 12
     assert set(names) - set(maps) == {
         "distance-profile.png", "diversity-map-hellinger.png", "diversity-plane-hellinger.png",
-        "measurement-distribution.png", "measurement-intervals.png", "measurement-matrix.png", "training-curves.png",
+        "measurement-distribution.png", "measurement-intervals.png", "measurement-matrix.png", "nulls.png",
+        "training-curves.png",
     }  # fmt: skip
-    assert result.output == f"19 pictures in {tmp_path}\n"
+    assert result.output == f"20 pictures in {tmp_path}\n"
     with Image.open(tmp_path / "training-curves.png") as picture:
         assert picture.size == (650, 320)
 
