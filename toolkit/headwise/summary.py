@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 TOLD = 2
 """Patterns of a mixed head that its sentence tells, at most."""
+GIVEN_BY = {
+    "even": "by chance",
+    "distance": "by its distances alone",
+    "fixed distance": "by the best fixed distance",
+    "untrained": "before training",
+}
+"""Where the number of a null comes from, to stand after it."""
 Row = Mapping[str, Any]
 """A row of the evidence."""
 
@@ -62,14 +69,14 @@ def _summary(name: HeadName, rows: Sequence[Row], analyzers: Mapping[str, Mappin
     if earned:
         role = next(iter(earned)) if len(earned) == 1 else MIXED
         first, *others = list(earned.values())[:TOLD]
-        told = ", and ".join(_told(row, analyzers) for row in (first, *others))
+        told = ", and ".join(says(row, analyzers) for row in (first, *others))
         return HeadSummary(name, role, f"{name} {told}", first["analyzer"], first["reading"], cost)
     patterns = {key for key, entry in analyzers.items() if entry["unit"] == "share" and entry.get("sentence")}
     near = [row for row in rows if row["analyzer"] in patterns and row["reading"] == READINGS[0]]
     if not near:
         return HeadSummary(name, NO_PATTERN, f"{name} shows no clear pattern", cost=cost)
     nearest = max(near, key=_excess)
-    sentence = f"{name} shows no clear pattern; nearest: it {_told(nearest, analyzers)}"
+    sentence = f"{name} shows no clear pattern; nearest: it {says(nearest, analyzers)}"
     return HeadSummary(name, NO_PATTERN, sentence, nearest["analyzer"], cost=cost)
 
 
@@ -77,12 +84,13 @@ def _excess(row: Row) -> float:
     return float(row["excess"])
 
 
-def _told(row: Row, analyzers: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say what a row of the evidence says, with its chance value, its interval and its q-value."""
+def says(row: Row, analyzers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say what a row of the evidence says, with what its null gives, its interval and its q-value."""
     name = row["analyzer"]
     entry = analyzers.get(name, {})
     unit = str(entry.get("unit", ""))
     value, chance = (format_value(row[key], unit) for key in ("value", "chance"))
+    given = GIVEN_BY.get(row["null"], row["null"])
     if math.isnan(row["low"]):
         interval = "too little text for an interval"
     else:
@@ -91,7 +99,9 @@ def _told(row: Row, analyzers: Mapping[str, Mapping[str, Any]]) -> str:
     what = str(entry.get("sentence") or f"has {name} {{value}}").replace("{value}", value)
     if row["reading"] != READINGS[0]:
         what += f", the first key left out, which takes {format_value(row['left_out'], 'share')}"
-    return f"{what} ({chance} by chance; {interval})"
+    if math.isnan(row["chance"]):
+        return f"{what} ({given} it was not measured)"
+    return f"{what} ({chance} {given}; {interval})"
 
 
 def _cost(row: Row) -> str:
