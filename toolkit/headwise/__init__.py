@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headwise.ablation import ablating
     from headwise.attention import MultiHeadSelfAttention
     from headwise.block import Block, HeadName
     from headwise.contracts import (
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from headwise.vocabulary import Vocabulary
 
 _HOME = {
+    "ablating": "ablation",
     "MultiHeadSelfAttention": "attention",
     **dict.fromkeys(["Block", "HeadName"], "block"),
     **dict.fromkeys(
@@ -96,6 +98,7 @@ __all__ = [
     "TrainingPlan",
     "Verdict",
     "Vocabulary",
+    "ablating",
     "analyze",
     "hookimpl",
     "observe",

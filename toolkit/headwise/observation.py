@@ -12,19 +12,16 @@ with tokens x width and never with tokens x tokens.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
 
 from headwise.attention_call import AttentionCall
 from headwise.block import EVEN, Block, HeadName, even_weights
 from headwise.errors import ObservationError
+from headwise.kernel_calls import KernelCall, watching
 from headwise.tokens import Tokens
 
 BLOCK_BYTES = 2 * 2**20
@@ -40,7 +37,6 @@ class Observation:
 
     def __init__(self) -> None:
         self._passes: list[list[AttentionCall]] = []
-        self._open = True  # whether the next call is the first of a run of the model
 
     @property
     def layers(self) -> list[str]:
@@ -97,15 +93,10 @@ class Observation:
     def __repr__(self) -> str:
         return f"<observed attention: {self.windows} windows, {len(self.layers)} layers, {len(self.heads)} heads>"
 
-    def _begin(self) -> None:
-        """Take what follows as another run of the model."""
-        self._open = True
-
-    def _add(self, call: AttentionCall) -> None:
-        if self._open:
+    def _note(self, call: KernelCall) -> None:
+        if call.layer == 0:
             self._passes.append([])
-            self._open = False
-        self._passes[-1].append(call)
+        self._passes[call.run].append(call.attention)
 
 
 @contextmanager
@@ -122,92 +113,9 @@ def observe(model: torch.nn.Module) -> Iterator[Observation]:
     >>> next(seen.blocks()).weights[0].tolist()
     [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.333..., 0.333..., 0.333...]]
     """
-    if not isinstance(model, torch.nn.Module):
-        message = f"observe takes a torch.nn.Module, not {type(model).__name__}"
-        raise ObservationError(message)
     seen = Observation()
-    running: list[str] = []  # the modules that are in their forward now, outermost first
-    handles = []
-    for name, module in model.named_modules():
-        label = name or type(model).__name__
-        handles.append(module.register_forward_pre_hook(_entering(seen, running, label)))
-        handles.append(module.register_forward_hook(_leaving(running), always_call=True))
-    try:
-        with _KernelCalls(seen, running):
-            yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class _KernelCalls(TorchFunctionMode):
-    """Lets every torch function run as it is, and notes what the attention kernel was given."""
-
-    def __init__(self, seen: Observation, running: Sequence[str]) -> None:
-        super().__init__()
-        self._seen = seen
-        self._running = running
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],  # torch's signature
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        if func is scaled_dot_product_attention:
-            self._note(*args, **kwargs)
-        return result
-
-    def _note(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,  # noqa: ARG002  # the kernel's signature
-        attn_mask: torch.Tensor | None = None,
-        dropout_p: float = 0.0,  # noqa: ARG002  # weights are shown as they are before dropout
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,  # noqa: ARG002  # told from the shapes
-    ) -> None:
-        layer = self._running[-1] if self._running else "model"
-        if query.ndim != len(("windows", "heads", "tokens", "width")):
-            message = f"{layer} attends with {query.ndim} axes; headwise reads (windows, heads, tokens, width)"
-            raise ObservationError(message)
-        if query.shape[-2] != key.shape[-2]:
-            message = (
-                f"{layer} attends from {query.shape[-2]} queries to {key.shape[-2]} keys; headwise reads "
-                "self-attention, where they are the same tokens"
-            )
-            raise ObservationError(message)
-        self._seen._add(  # noqa: SLF001  # the observation is filled here alone
-            AttentionCall(
-                layer,
-                query.detach(),
-                key.detach(),
-                None if attn_mask is None else attn_mask.detach(),
-                is_causal,
-                1 / math.sqrt(query.shape[-1]) if scale is None else scale,
-            )
-        )
-
-
-def _entering(seen: Observation, running: list[str], label: str) -> Callable[..., None]:
-    def enter(*_: object) -> None:
-        if not running:
-            seen._begin()  # noqa: SLF001  # the observation is filled here alone
-        running.append(label)
-
-    return enter
-
-
-def _leaving(running: list[str]) -> Callable[..., None]:
-    def leave(*_: object) -> None:
-        running.pop()
-
-    return leave
+    with watching(model, seen._note):  # noqa: SLF001  # the observation is filled here alone
+        yield seen
 
 
 def _blocks(

@@ -31,3 +31,8 @@ class ArticleModel(nn.Module):
         """
         x = self.embedding(ids)  # (windows, tokens, width)
         return nn.functional.mse_loss(self.attention(x), x.clone())
+
+    def token_losses(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the mean squared error of each token's embedding, float (windows, tokens)."""
+        losses: torch.Tensor = (self(ids) - self.embedding(ids)).square().mean(-1)
+        return losses

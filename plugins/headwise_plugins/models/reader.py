@@ -9,6 +9,9 @@ from torch import nn
 
 from headwise.attention import MultiHeadSelfAttention
 
+NO_TARGET = -100
+"""Stands where there is no next token; cross-entropy leaves it out."""
+
 
 class Layer(nn.Module):
     """Pre-norm: attention, then a feed-forward network, each added to what came in."""
@@ -51,6 +54,12 @@ class Reader(nn.Module):
         Targets of -100 are left out; unknown tokens are targets like any other.
         """
         return nn.functional.cross_entropy(self(ids).flatten(0, 1), targets.flatten())
+
+    def token_losses(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the cross-entropy of each target in nats, float (windows, tokens); NaN where the target is -100."""
+        logits = self(ids)  # (windows, tokens, vocabulary)
+        losses = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        return losses.view_as(targets).masked_fill(targets == NO_TARGET, math.nan)
 
     def _initialise(self) -> None:
         """Draw every matrix anew; what is added to the residual stream is smaller the more layers add to it (GPT-2).

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import torch
 
 from headwise.errors import CorpusError
+from headwise_plugins.models.held_out import held_out_from
+from headwise_plugins.models.reader import NO_TARGET
 
 if TYPE_CHECKING:
     from headwise.training import TrainingMaterial
     from headwise_plugins.models.reader import Reader
 
-NO_TARGET = -100
-"""Stands where there is no next token; cross-entropy leaves it out."""
 HELD_OUT_WINDOWS = 512
 """The held-out loss is taken on at most so many windows, spread evenly over the last 5 % of the text."""
 
@@ -55,7 +55,7 @@ class ReaderWindows:
         self._material = material
         self._context = context
         total = len(material.ids)
-        border = total - total // 20
+        border = held_out_from(total)
         self._learned = Passages.between(material, 0, border)
         self._held_out = Passages.between(material, border, total)
         if not len(self._learned.starts):  # so short that nothing can be held out

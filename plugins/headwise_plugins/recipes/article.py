@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ def headwise_recipes() -> Iterable[Recipe]:
         plan=plan,
         default_context=DEFAULT_CONTEXT,
         pads_to_longest=True,
+        losses=losses,
     )
 
 
@@ -71,6 +73,14 @@ def plan(model: ArticleModel, material: TrainingMaterial, settings: ArticleSetti
         optimizer=Adam(model.parameters(), lr=settings.learning_rate),
         loss=lambda _: model.loss(ids),
     )
+
+
+def losses(model: ArticleModel, ids: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
+    """Return the squared error of each token's embedding, the mean over its width; NaN for padding.
+
+    Float (windows, tokens). Nothing is held out: it is the loss on the text that the model was trained on.
+    """
+    return model.token_losses(ids).masked_fill(ids == vocabulary.padding_id, math.nan)
 
 
 def padded_windows(material: TrainingMaterial, settings: ArticleSettings) -> torch.Tensor:

@@ -11,6 +11,7 @@ from pydantic import Field
 from headwise.contracts import Recipe
 from headwise.hookspecs import hookimpl
 from headwise.settings import Heads, RecipeSettings
+from headwise_plugins.models.held_out import held_out_from
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,8 @@ def headwise_recipes() -> Iterable[Recipe]:
         plan=plan,
         default_context=DEFAULT_CONTEXT,
         generates=True,
+        losses=losses,
+        held_out_from=held_out_from,
     )
 
 
@@ -93,6 +96,19 @@ def plan(model: Reader, material: TrainingMaterial, settings: ReaderSettings) ->
         held_out=windows.held_out_loss(model) if windows.has_held_out else None,
         say_every=max(20, steps // 15),
     )
+
+
+def losses(model: Reader, ids: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
+    """Return the cross-entropy of each next token in nats, float (windows, tokens).
+
+    It stands at the token before; NaN at padding and at the last token of a window.
+    """
+    from headwise_plugins.models.reader import NO_TARGET
+
+    targets = ids.roll(-1, dims=1)  # (windows, tokens)
+    targets[:, -1] = NO_TARGET
+    targets[(targets == vocabulary.padding_id) | (ids == vocabulary.padding_id)] = NO_TARGET
+    return model.token_losses(ids, targets)
 
 
 def _optimizer(model: Reader, learning_rate: float) -> torch.optim.Optimizer:
