@@ -2,17 +2,17 @@
 
 Neighbouring rows of a text depend on each other, so what is resampled is never a row. With n independent documents, n
 of them are drawn with replacement. Contiguous stretches of rows depend on their neighbours: they are drawn in blocks of
-round(n^(1/3)) consecutive ones, at any place of the documents' sequence, which is closed to a circle (Politis and
+about n^(1/3) consecutive ones, from any place of the documents' sequence, which is closed to a circle (Politis and
 Romano 1992). A block is then drawn as a document is, so one computation serves both.
 
-The estimate is R = sum(excess) / sum(rows). Its standard error is the linearised one of a ratio, from the residuals
-u = excess - R x rows; so is that of each resample, and the interval is made of the quantiles of
+The estimate is R = sum(excess) / sum(rows). Its standard error is the jackknife's, from the residuals u = excess - R x
+rows. Each resample gives T* = (R* - R) / its own standard error, and the interval is made of the quantiles of T* (the
+bootstrap-t: Efron and Tibshirani 1993, chapter 12; for blocks Goetze and Kuensch 1996), since a percentile interval is
+too narrow with few units. T* is good where excesses are skewed and too bold where their tails are long; so neither end
+is nearer to the estimate than Student's t would have it. How often such intervals hold the truth is measured by
+tests/benchmarks/bench_calibration.py.
 
-    T* = (R* - R) / standard error of R*
-
-(the bootstrap-t: Efron and Tibshirani 1993, chapter 12; Goetze and Kuensch 1996 for blocks). A percentile interval
-is too narrow with few units; this one is not. Everything is a product of matrices, (resamples x units) @ (units x
-columns), of u, u^2 and u x rows.
+Everything is a product of matrices, (resamples x units) @ (units x columns), of u, u^2 and u x rows.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
+import scipy.stats
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 FEWEST_DRAWN = 5
 """With fewer documents or blocks to draw, no interval is given: it would tell nothing."""
+OVERLAP = 1.5
+"""A standard error from blocks that overlap is as sure as one from so many times as many that do not: the degrees of
+freedom of Bartlett's window."""
+MOST_LEVERAGE = 0.99
+"""A block that holds a larger share of the rows than this counts as if it held so much."""
 ROUNDING = 1e-6
 """Weights are float32, so a smaller standard error, relative to the estimate, is rounding."""
 WORK = 2**22
@@ -66,10 +71,11 @@ class Resampling:
     def intervals(self, excess: Floats, rows: Floats, sequence: Integers | None = None) -> Intervals:
         """Return interval and p-value of `excess.sum(0) / rows.sum(0)` for each column.
 
-        Units without rows in a column are not drawn for it. p is twice the smaller share of resamples whose T* lies
-        beyond that of the hypothesis, (k + 1) / (resamples + 1); where none does, the tail goes on beyond the farthest
-        resample as Student's t falls, since corrected for thousands of heads and analyzers no p-value of the size of
-        1 / resamples could ever count.
+        Units without rows in a column are not drawn for it; where fewer than five documents or blocks are left, there
+        is no interval and p is 1. p is twice the smaller share of resamples whose T* lies beyond that of the
+        hypothesis, (k + 1) / (resamples + 1), and at least that of Student's t. Where k is 0, the tail goes on beyond
+        the farthest resample as Student's t falls: corrected for thousands of heads and analyzers, no p-value as large
+        as 1 / resamples could ever count.
 
         Args:
             excess: float64 (units, columns), sums over the rows of each unit.
@@ -88,7 +94,7 @@ class Resampling:
         for number, every in enumerate(different.T):
             count = int((every > 0).sum())
             length = 1 if sequence is None else block_length(count)
-            if count < FEWEST_DRAWN * length:
+            if count < FEWEST_DRAWN:
                 continue
             chosen = (group.ravel() == number).nonzero()[0]
             blocks = "" if sequence is None else f" in moving blocks of {length}"
@@ -114,23 +120,25 @@ class Resampling:
     def _interval(self, estimate: Floats, residual: Floats, rows: Floats, length: int) -> Floats:
         """Return low, high and p; estimate (columns,), residuals (blocks, columns), rows (blocks,) -> (3, columns)."""
         drawn = round(len(rows) / length)
-        unbiased = drawn / (drawn - 1)
-        error = np.sqrt(unbiased * np.square(residual).mean(0) / drawn) / rows.mean()  # (columns,)
+        student = scipy.stats.t((1 if length == 1 else OVERLAP) * drawn - 1)
+        leverage = np.minimum(rows / (drawn * rows.mean()), MOST_LEVERAGE)[:, None]  # (blocks, 1)
+        spread = np.square(residual / (1 - leverage)).mean(0)  # (columns,)
+        error = np.sqrt((drawn - 1) * spread) / (drawn * rows.mean())
         error = np.maximum(error, ROUNDING * np.abs(estimate))
-        statistics = np.sort(self._statistics(residual, rows, drawn), axis=0) / np.sqrt(unbiased)
+        statistics = np.sort(self._statistics(residual, rows, drawn), axis=0)  # (resamples, columns)
 
         beyond = max(1, int((self.resamples + 1) * (1 - self.confidence) / 2))  # resamples beyond each end
-        low = np.minimum(estimate, estimate - statistics[-beyond] * error)
-        high = np.maximum(estimate, estimate - statistics[beyond - 1] * error)
+        least = student.ppf((1 + self.confidence) / 2)
+        low = estimate - error * np.maximum(statistics[-beyond], least)
+        high = estimate - error * np.minimum(statistics[beyond - 1], -least)
 
         own = np.divide(estimate, error, out=np.zeros_like(estimate), where=error > 0)  # T of the hypothesis
-        above, below = (statistics >= own).sum(0), (statistics <= own).sum(0)
-        p = np.minimum(1, 2 * (np.minimum(above, below) + 1) / (self.resamples + 1))
+        fewer = np.minimum((statistics >= own).sum(0), (statistics <= own).sum(0))
+        p = np.minimum(1, 2 * (fewer + 1) / (self.resamples + 1))
         farthest = np.where(own > 0, statistics[-1], -statistics[0])
-        alone = (np.minimum(above, below) == 0) & (farthest > 0)
-        tail = student(drawn - 1).sf
-        p[alone] *= np.minimum(1, tail(np.abs(own[alone])) / tail(farthest[alone]))
-        return np.stack([low, high, p])
+        alone = (fewer == 0) & (farthest > 0)
+        p[alone] *= np.minimum(1, student.sf(np.abs(own[alone])) / student.sf(farthest[alone]))
+        return np.stack([low, high, np.maximum(p, 2 * student.sf(np.abs(own)))])
 
     def _statistics(self, residual: Floats, rows: Floats, drawn: int) -> Floats:
         """Return T* of each resample; (blocks, columns) and (blocks,) -> (resamples, columns)."""
@@ -148,16 +156,19 @@ class Resampling:
             with np.errstate(divide="ignore", invalid="ignore"):  # a resample of one block drawn again and again
                 np.divide(total, np.sqrt(np.maximum(spread, 0)), out=part)
             part[total == 0] = 0
+        statistics /= np.sqrt(drawn / (drawn - 1))
         return statistics
 
 
 def block_length(stretches: int) -> int:
     """Return how many consecutive stretches are drawn together: the cube root of their number, rounded.
 
-    >>> [block_length(number) for number in (5, 20, 60, 200)]
-    [2, 3, 4, 6]
+    It is less where fewer than five such blocks would make up the text.
+
+    >>> [block_length(number) for number in (5, 10, 20, 60, 200)]
+    [1, 2, 3, 4, 6]
     """
-    return round(float(np.cbrt(stretches)))
+    return max(1, min(round(float(np.cbrt(stretches))), stretches // FEWEST_DRAWN))
 
 
 def _in_blocks(values: Floats, length: int) -> Floats:
