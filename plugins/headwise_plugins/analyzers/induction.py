@@ -1,1 +1,66 @@
-"""To be written."""
+"""How much a head looks at what followed the query's token before: induction.
+
+Where A B stood earlier and A comes again, an induction head looks from the second A at B, so that the model can go on
+with what followed last time. With x the tokens of the window, the keys that count for the query i are all j < i with
+x(j - 1) = x(i): each token right after an earlier occurrence of the query's token, wherever that lies. As with
+`same-token`, tokens are the same where their text is, and rows of punctuation marks, padding and special tokens do not
+count: after nearly every mark stands a clause, and a head that looks at the starts of clauses would pass for induction.
+Only rows with such a key in view are counted.
+
+On a sequence that is repeated as a whole, the gap is the same in every row, so a head that merely looks a fixed number
+of tokens back scores there, too. In running text the gaps vary, so a head of one fixed distance meets such a key in few
+rows alone. What it gets there is taken off by two of the nulls: `distance` gives what the head's own distance profile
+puts on these keys, and `fixed distance` the most that any one distance puts on them. Induction is what exceeds both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from headwise import Analyzer, hookimpl
+from headwise_plugins.analyzers.same_token import text_numbers
+
+if TYPE_CHECKING:
+    import torch
+
+    from headwise import Block
+
+
+def induction(block: Block) -> torch.Tensor:
+    """Return the share of each row's attention on what followed its token before; float32 (heads, queries), in 0..1."""
+    import torch
+
+    return torch.einsum("hqk,qk->hq", block.weights, block.once(_followers).to(block.weights))
+
+
+def sees_follower(block: Block) -> torch.Tensor:
+    """Tell which rows have in view what followed an earlier occurrence of their token; bool (queries,)."""
+    return block.once(_followers).any(-1)
+
+
+def _followers(block: Block) -> torch.Tensor:
+    """Tell which visible keys before the query come right after a token of its text; bool (queries, keys)."""
+    numbers = text_numbers(block)  # (keys,)
+    before = numbers.roll(1)  # (keys,): of the token before each key; the first key has none
+    before[:1] = -1
+    asked = numbers[block.queries][:, None]  # (queries, 1)
+    return block.visible & (before == asked) & (asked >= 0) & (block.distances > 0)
+
+
+@hookimpl
+def headwise_analyzers() -> Iterable[Analyzer]:
+    """Offer `induction`."""
+    yield Analyzer(
+        name="induction",
+        run=induction,
+        rows=sees_follower,
+        unit="share",
+        bounds=(0, 1),
+        summary="share of attention on what followed the same token before",
+        formula="mean over the rows i, not of punctuation, that see such a key of Σ α(i, j) over the keys j < i with "
+        "x(j - 1) = x(i)",
+        source="the prefix matching of Olsson et al. 2022, In-context Learning and Induction Heads; on running text, "
+        "where the gaps vary, in place of repeated random tokens",
+        sentence="puts {value} of its attention on what followed the same token before",
+    )

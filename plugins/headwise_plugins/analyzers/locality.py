@@ -1,9 +1,11 @@
-"""How near a head looks: the share of its attention close by, and how far it looks on average.
+"""How near a head looks: the share of its attention close by and far away, and how far it looks on average.
 
 `locality` is the share of a row's attention on the query itself and on the keys up to two tokens away on either side;
-`locality(distance)` makes the same for another distance. `mean-distance` is the mean number of tokens between a query
-and the keys it looks at, each weighted by its attention. Both depend on how much a row can see, so read them beside
-their chance values: even attention looks farther in a longer window.
+`locality(distance)` makes the same for another distance. `far` is the share on tokens of the text more than sixteen
+tokens away, over the rows that see such a token; what fills a window up lies nowhere in the text and is not far.
+`mean-distance` is the mean number of tokens between a query and the keys it looks at, each weighted by its attention.
+All depend on how much a row can see, so read them beside their chance values: even attention looks farther in a longer
+window.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 DISTANCE = 2
 """What counts as near, in tokens either side, unless told otherwise."""
+FAR = 16
+"""What is more than this many tokens away counts as far, unless told otherwise."""
 
 
 def locality(distance: int = DISTANCE) -> Analyzer:
@@ -43,6 +47,44 @@ def locality(distance: int = DISTANCE) -> Analyzer:
     )
 
 
+def far(distance: int = FAR) -> Analyzer:
+    """Return the analyzer of the share of attention more than `distance` tokens away, on either side.
+
+    >>> far().name, far(32).name
+    ('far', 'far-32')
+    """
+    return Analyzer(
+        name="far" if distance == FAR else f"far-{distance}",
+        run=partial(share_beyond, distance=distance),
+        rows=partial(sees_beyond, distance=distance),
+        unit="share",
+        bounds=(0, 1),
+        summary=f"share of attention more than {distance} tokens away",
+        formula="mean over the rows i that see such a key of Σ α(i, j) over the keys j of the text with "
+        f"|i - j| > {distance}",
+        source="the complement of the local heads of Kovaleva et al. 2019, Revealing the Dark Secrets of BERT, section "
+        "4.1, for a wider neighbourhood; padding left out",
+        sentence=f"puts {{value}} of its attention more than {distance} tokens away",
+    )
+
+
+def share_beyond(block: Block, distance: int) -> torch.Tensor:
+    """Return each row's attention on the text's tokens more than `distance` away; float32 (heads, queries), in 0..1."""
+    import torch
+
+    return torch.einsum("hqk,qk->hq", block.weights, _beyond(block, distance).to(block.weights))
+
+
+def sees_beyond(block: Block, distance: int) -> torch.Tensor:
+    """Tell which rows see a token of the text more than `distance` away; bool (queries,)."""
+    return _beyond(block, distance).any(-1)
+
+
+def _beyond(block: Block, distance: int) -> torch.Tensor:
+    """Tell which keys are visible, of the text and more than `distance` away; bool (queries, keys)."""
+    return block.visible & ~block.tokens.padding & (block.distances.abs() > distance)
+
+
 def mean_distance(block: Block) -> torch.Tensor:
     """Return the mean distance between query and key, weighted by attention; float32 (heads, queries), in tokens."""
     import torch
@@ -53,8 +95,9 @@ def mean_distance(block: Block) -> torch.Tensor:
 
 @hookimpl
 def headwise_analyzers() -> Iterable[Analyzer]:
-    """Offer `locality` and `mean-distance`."""
+    """Offer `locality`, `far` and `mean-distance`."""
     yield locality()
+    yield far()
     yield Analyzer(
         name="mean-distance",
         run=mean_distance,

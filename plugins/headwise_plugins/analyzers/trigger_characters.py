@@ -1,1 +1,179 @@
-"""To be written."""
+"""How much a head looks at trigger characters: a few tokens that are named beforehand.
+
+The triggers are 天 and 龍 (also written 龙), and the ten most frequent content characters of the corpus; or what the
+user names:
+
+    [analyzers.trigger-characters]
+    characters = "天龍"            # or a list, one entry a token: ["whale", "ship"]
+    frequent = 10                  # so many of the corpus's most frequent content characters beside them
+
+Where `characters` is set, none of the frequent ones join it unless `frequent` asks for them.
+
+A content character is a Han character, or in texts cut into words a word of two letters or more, that is no function
+word. What ties a sentence together is frequent in any text, and a head on it would tell nothing of what a text is
+about; so particles, pronouns, prepositions, auxiliaries and their like are passed over, by the lists below: one for
+Chinese, classical and of the vernacular novels and after, in both forms of writing, and one for English. Other
+languages need `characters`. Of two tokens that are equally frequent the one that sorts first is taken, so that the
+order of the documents does not matter.
+
+Until the analyzer is prepared for a corpus, as in `headwise.analyze`, the triggers are 天, 龍 and 龙. Rows that see a
+trigger and something else beside triggers are counted.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from headwise import Analyzer, hookimpl
+from headwise.errors import SettingsError
+from headwise.settings import validated
+
+if TYPE_CHECKING:
+    import torch
+
+    from headwise import Block, Material
+
+CHARACTERS = ("天", "龍", "龙")
+"""The triggers, unless told otherwise."""
+FREQUENT = 10
+"""How many of the corpus's most frequent content characters join them, unless told otherwise."""
+NAMED = 20
+"""How many triggers are named where the analyzer tells what it measures."""
+
+FUNCTION_CHARACTERS = frozenset(
+    "之乎者也矣焉哉耳兮邪耶歟欤夫蓋盖"  # particles of the classical language
+    "的了着著過过得地們们個个嗎吗呢吧麼么呀啊罷罢"  # particles, suffixes and the common measure of the vernacular
+    "我你您他她它吾余予汝爾尔彼其己自此這这那斯是某誰谁何甚怎所"  # pronouns, demonstratives, question words, copula
+    "而且則则乃若如於于以與与爲為为因故雖虽但卻却或及並并"  # conjunctions and prepositions of the classical language
+    "在把將将被教叫向從从到對对給给和跟同比由"  # prepositions of the vernacular
+    "不弗無无未非莫勿沒没"  # negations
+    "皆亦既已又都就便只還还再很更最正方才可能會会要欲當当"  # adverbs and auxiliaries
+    "有上下中裡裏里"  # 'there is', and what stands after a noun as a preposition does before it in English
+    "一"  # which serves as an article
+)
+"""Chinese characters that tie a sentence together and are passed over among the frequent ones."""
+_ENGLISH = (
+    "a an the this that these those all any some no such each every both few many much more most other own same one",
+    "i me my mine myself you your yours yourself he him his himself she her hers herself it its itself",
+    "we us our ours ourselves they them their theirs themselves thou thee thy thine ye",
+    "who whom whose which what when where why how",
+    "and or but nor so yet if then than as because while though although until unless since",
+    "of in on at by for to from with without within into onto upon over under up down out off about above below",
+    "between among through during before after against toward towards",
+    "am is are was were be been being do does did done doing have has had having",
+    "will would shall should can could may might must not",
+    "only too very here there now just also again once ever never still even",
+)
+FUNCTION_WORDS = frozenset(" ".join(_ENGLISH).split())
+"""English words that tie a sentence together, in lower case."""
+
+
+def share_on(block: Block, triggers: frozenset[str]) -> torch.Tensor:
+    """Return the share of each row's attention on tokens of these texts; float32 (heads, queries), in 0..1."""
+    return block.weights @ _are(block, triggers).to(block.weights)  # (heads, queries, keys) @ (keys,)
+
+
+def sees_some(block: Block, triggers: frozenset[str]) -> torch.Tensor:
+    """Tell which rows see a token of these texts and another one; bool (queries,)."""
+    found = _are(block, triggers)  # (keys,)
+    return (block.visible & found).any(-1) & (block.visible & ~found).any(-1)
+
+
+def _are(block: Block, triggers: frozenset[str]) -> torch.Tensor:
+    import torch
+
+    found = torch.tensor([text in triggers for text in block.tokens.texts], dtype=torch.bool)  # (keys,)
+    return found.to(block.queries.device) & ~block.tokens.padding
+
+
+def is_content(text: str) -> bool:
+    """Tell whether a token is a content character or word.
+
+    >>> [text for text in ("天", "之", "whale", "The", "w", "，", "3") if is_content(text)]
+    ['天', 'whale']
+    """
+    if not text.isalpha() or text in FUNCTION_CHARACTERS or text.casefold() in FUNCTION_WORDS:
+        return False
+    return len(text) > 1 or unicodedata.name(text, "").startswith("CJK ")  # a single letter or syllable is no word
+
+
+def _characters(given: object) -> object:
+    """Part a text into its visible characters; a list is left as it is."""
+    return [character for character in given if not character.isspace()] if isinstance(given, str) else given
+
+
+def _some(characters: tuple[str, ...]) -> tuple[str, ...]:
+    if not characters or not all(text and not text.isspace() for text in characters):
+        message = "name at least one token, and none that is empty"
+        raise ValueError(message)
+    return tuple(dict.fromkeys(characters))
+
+
+class TriggerOptions(BaseModel):
+    """What can be set for `trigger-characters`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    characters: Annotated[tuple[str, ...], BeforeValidator(_characters), AfterValidator(_some)] = CHARACTERS
+    frequent: int = Field(default=FREQUENT, ge=0)
+
+
+def prepare(material: Material) -> Analyzer:
+    """Return the analyzer for the triggers of this corpus, which its summary and its sentence name.
+
+    Raises:
+        SettingsError: options that there are not or that cannot be used, or none of the user's characters occurs.
+    """
+    options = validated(TriggerOptions, material.options, "trigger-characters")
+    counts: Counter[str] = Counter()
+    for tokens in material.documents():
+        counts.update(tokens.texts)
+    present = [text for text in options.characters if counts[text]]
+    chosen = "characters" in options.model_fields_set
+    if chosen and not present:
+        message = (
+            f"none of the trigger characters {_named(options.characters)} is a token of the corpus; "
+            "name others, one entry a token, in `characters` of the analyzer 'trigger-characters'"
+        )
+        raise SettingsError(message)
+    count = 0 if chosen and "frequent" not in options.model_fields_set else options.frequent
+    content = sorted((text for text in counts if is_content(text)), key=lambda text: (-counts[text], text))
+    return analyzer_of(tuple(dict.fromkeys([*present, *content[:count]])) or options.characters)
+
+
+def analyzer_of(triggers: Sequence[str]) -> Analyzer:
+    """Return the analyzer of these triggers, as it is once it is prepared.
+
+    >>> analyzer_of(["天", "龍"]).summary
+    'share of attention on the trigger characters 天 龍'
+    """
+    named, texts = _named(triggers), frozenset(triggers)
+    return Analyzer(
+        name="trigger-characters",
+        run=partial(share_on, triggers=texts),
+        rows=partial(sees_some, triggers=texts),
+        unit="share",
+        bounds=(0, 1),
+        summary=f"share of attention on the trigger characters {named}",
+        formula="mean over the rows i that see a trigger and another key of Σ α(i, j) over the triggers j",
+        source="the class mass of Clark et al. 2019, What Does BERT Look At?, section 3.2, for a list of tokens",
+        sentence=f"puts {{value}} of its attention on the trigger characters {named}",
+    )
+
+
+def _named(triggers: Sequence[str]) -> str:
+    more = len(triggers) - NAMED
+    return " ".join(triggers[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+@hookimpl
+def headwise_analyzers() -> Iterable[Analyzer]:
+    """Offer `trigger-characters`."""
+    yield replace(analyzer_of(CHARACTERS), prepare=prepare)

@@ -9,7 +9,9 @@ In a test of your own plugin:
     def test_keeps_its_promises(analyzer, check):
         check(analyzer)
 
-Elsewhere `check_analyzer(analyzer)` returns what was found, and `make_block` makes blocks to try an analyzer on.
+Elsewhere `check_analyzer(analyzer)` returns what was found, and `make_block` makes blocks to try an analyzer on. An
+analyzer that is prepared from the corpus is prepared from the kit's own documents before it is checked;
+`sample_material` gives them, with options if there are any.
 """
 
 from headwise.testing.blocks import SAMPLE, make_block, rows_of, sample_blocks
@@ -33,9 +35,11 @@ from headwise.testing.pair_checks import (
     check_one_number_a_pair,
     check_symmetric,
 )
+from headwise.testing.preparation import SAMPLES, check_prepared_alike_each_time, prepared, sample_material
 
 __all__ = [
     "SAMPLE",
+    "SAMPLES",
     "CheckResult",
     "check_analyzer",
     "check_bounded_as_declared",
@@ -49,6 +53,7 @@ __all__ = [
     "check_name_is_kebab_case",
     "check_one_number_a_pair",
     "check_one_number_a_row",
+    "check_prepared_alike_each_time",
     "check_same_answer_twice",
     "check_same_answer_whatever_the_block_size",
     "check_symmetric",
@@ -56,6 +61,8 @@ __all__ = [
     "checks_for",
     "make_block",
     "parametrize_with_checks",
+    "prepared",
     "rows_of",
     "sample_blocks",
+    "sample_material",
 ]

@@ -36,7 +36,7 @@ ROUNDING = 1e-5
 def check_name_is_kebab_case(analyzer: Analyzer | PairAnalyzer) -> None:
     """Its name is lower-case words joined by hyphens."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", analyzer.name):
-        _refuse(
+        refuse(
             analyzer,
             "has a name that is not kebab-case",
             "Names are typed on the command line and stand in tables, so all are written alike",
@@ -50,11 +50,11 @@ def check_tells_what_it_measures(analyzer: Analyzer | PairAnalyzer) -> None:
     sentence = analyzer.sentence if isinstance(analyzer, Analyzer) else ""
     why = "Readers meet the number in a table and need to know what it is"
     if not summary or "\n" in summary or not unit:
-        _refuse(analyzer, "lacks a summary of one line or a unit", why, "Give both, such as unit='share'")
+        refuse(analyzer, "lacks a summary of one line or a unit", why, "Give both, such as unit='share'")
     if not analyzer.bounds[0] < analyzer.bounds[1]:
-        _refuse(analyzer, f"declares the bounds {analyzer.bounds}", why, "Give the least value first")
+        refuse(analyzer, f"declares the bounds {analyzer.bounds}", why, "Give the least value first")
     if sentence and "{value}" not in sentence:
-        _refuse(analyzer, f"has the sentence {sentence!r}, without its number", why, "Put {value} where it belongs")
+        refuse(analyzer, f"has the sentence {sentence!r}, without its number", why, "Put {value} where it belongs")
 
 
 def check_leaves_the_block_unchanged(analyzer: Analyzer | PairAnalyzer) -> None:
@@ -67,7 +67,7 @@ def check_leaves_the_block_unchanged(analyzer: Analyzer | PairAnalyzer) -> None:
             analyzer.rows(tried)
         changed = [name for name, tensor in _tensors(tried) if not torch.equal(tensor, before[name])]
         if changed:
-            _refuse(
+            refuse(
                 analyzer,
                 f"changed {', '.join(changed)} of the block ({told})",
                 "Other analyzers read the same tensors after it, and would measure what it left",
@@ -88,7 +88,7 @@ def check_bounded_as_declared(analyzer: Analyzer | PairAnalyzer) -> None:
         values = numbers(analyzer, block, told)
         counted = values[:, counting(analyzer, block)] if isinstance(analyzer, Analyzer) else values
         if counted.numel() and not low - ROUNDING <= float(counted.min()) <= float(counted.max()) <= high + ROUNDING:
-            _refuse(
+            refuse(
                 analyzer,
                 f"gave values from {float(counted.min()):.6g} to {float(counted.max()):.6g} ({told}), "
                 f"outside its bounds {low:.6g} to {high:.6g}",
@@ -124,7 +124,7 @@ def check_same_answer_whatever_the_block_size(analyzer: Analyzer) -> None:
             fix = "Use `block.queries` for places, and treat keys beyond the block as not seen"
             same(analyzer, whole, torch.cat([numbers(analyzer, part, told) for part in parts], -1), found, why, fix)
             if not torch.equal(counts, torch.cat([counting(analyzer, part) for part in parts])):
-                _refuse(analyzer, found.replace("numbers", "`rows`"), why, fix)
+                refuse(analyzer, found.replace("numbers", "`rows`"), why, fix)
 
 
 def check_same_answer_twice(analyzer: Analyzer | PairAnalyzer) -> None:
@@ -132,7 +132,7 @@ def check_same_answer_twice(analyzer: Analyzer | PairAnalyzer) -> None:
     first = [numbers(analyzer, block, told) for told, block in sample_blocks()]
     again = [numbers(analyzer, block, told) for told, block in sample_blocks()]
     if not all(torch.equal(one, other) for one, other in zip(first, again, strict=True)):
-        _refuse(
+        refuse(
             analyzer,
             "gave other numbers for the same block the second time",
             "Runs are repeatable bit for bit, and work is spread over processes in any order",
@@ -167,14 +167,14 @@ def numbers(analyzer: Analyzer | PairAnalyzer, block: Block, told: str) -> torch
     why = "Measurements are sums of these numbers, by head"
     if not isinstance(values, torch.Tensor) or not values.is_floating_point():
         kind = str(values.dtype) if isinstance(values, torch.Tensor) else type(values).__name__
-        _refuse(analyzer, f"returned {kind} ({told})", why, f"Return a float tensor {meaning}")
+        refuse(analyzer, f"returned {kind} ({told})", why, f"Return a float tensor {meaning}")
     if tuple(values.shape) != shape:
-        _refuse(analyzer, f"returned the shape {tuple(values.shape)} ({told})", why, f"Return {meaning}, here {shape}")
+        refuse(analyzer, f"returned the shape {tuple(values.shape)} ({told})", why, f"Return {meaning}, here {shape}")
     if isinstance(analyzer, Analyzer):
         values = values.masked_fill(~counting(analyzer, block), 0)
     if not bool(values.isfinite().all()):
         fix = "Divide by at least 1, take 0 ln 0 as 0, or leave rows without an answer out through `rows`"
-        _refuse(analyzer, f"returned NaN or infinity ({told})", why, fix)
+        refuse(analyzer, f"returned NaN or infinity ({told})", why, fix)
     return values
 
 
@@ -185,7 +185,7 @@ def counting(analyzer: Analyzer, block: Block) -> torch.Tensor:
     rows: object = analyzer.rows(block)
     if not isinstance(rows, torch.Tensor) or rows.dtype != torch.bool or rows.shape != block.queries.shape:
         why = "A measurement is the mean over the rows that count"
-        _refuse(analyzer, "has a `rows` that does not return bool (queries,)", why, "Return one bool for each row")
+        refuse(analyzer, "has a `rows` that does not return bool (queries,)", why, "Return one bool for each row")
     return rows
 
 
@@ -201,7 +201,7 @@ def same(
     """Refuse answers that differ by more than rounding."""
     near = NEAR if isinstance(analyzer, Analyzer) else NEAR_PAIRS
     if not torch.allclose(one, other, rtol=near, atol=near):
-        _refuse(analyzer, f"{found}, by up to {float((one - other).abs().max()):.3g}", why, fix)
+        refuse(analyzer, f"{found}, by up to {float((one - other).abs().max()):.3g}", why, fix)
 
 
 def _handles(analyzer: Analyzer | PairAnalyzer, blocks: Iterable[tuple[str, Block]]) -> None:
@@ -217,6 +217,7 @@ def _tensors(block: Block) -> Iterator[tuple[str, torch.Tensor]]:
             yield f"tokens.{field.name}", getattr(block.tokens, field.name)
 
 
-def _refuse(analyzer: Analyzer | PairAnalyzer, found: str, why: str, fix: str) -> NoReturn:
+def refuse(analyzer: Analyzer | PairAnalyzer, found: str, why: str, fix: str) -> NoReturn:
+    """Raise AssertionError: what was found, why the rule is there, how to keep it."""
     message = f"the analyzer '{analyzer.name}' {found}. {why}. {fix}."
     raise AssertionError(message)

@@ -1,14 +1,18 @@
-"""All checks of an analyzer at once: as a list of results, or as cases of pytest."""
+"""All checks of an analyzer at once: as a list of results, or as cases of pytest.
+
+An analyzer that is prepared from the corpus is checked as it is run: prepared from the kit's own sample documents.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from headwise.contracts import Analyzer, PairAnalyzer
 from headwise.errors import UnknownNameError
-from headwise.testing import checks, pair_checks
+from headwise.testing import checks, pair_checks, preparation
 
 if TYPE_CHECKING:
     import pytest
@@ -51,8 +55,20 @@ class CheckResult:
 
 
 def checks_for(analyzer: Analyzer | PairAnalyzer) -> tuple[Check, ...]:
-    """Return the checks that an analyzer of this kind must pass."""
-    return _OF_BOTH + (_OF_ROWS if isinstance(analyzer, Analyzer) else _OF_PAIRS)
+    """Return the checks that an analyzer of this kind must pass; one with `prepare` is prepared before each of them."""
+    if isinstance(analyzer, PairAnalyzer):
+        return _OF_BOTH + _OF_PAIRS
+    if analyzer.prepare is None:
+        return _OF_BOTH + _OF_ROWS
+    return (preparation.check_prepared_alike_each_time, *map(_of_prepared, _OF_BOTH + _OF_ROWS))
+
+
+def _of_prepared(check: Check) -> Check:
+    @wraps(check)
+    def checks_prepared(analyzer: Analyzer) -> None:
+        check(preparation.prepared(analyzer))
+
+    return checks_prepared
 
 
 def check_analyzer(analyzer: Analyzer | PairAnalyzer, *, excused: Mapping[str, str] | None = None) -> list[CheckResult]:
