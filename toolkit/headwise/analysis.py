@@ -1,64 +1,62 @@
 """The step `analyze`: measures every document of a run, spread over an engine, and writes the tables.
 
-Documents are gathered in chunks. Each chunk leaves one file of sums in the work folder, whole or not at all, so an
-interrupted analysis continues; chunks are merged in their order, so the tables are the same bytes whatever the engine.
+Documents are gathered in chunks, and the chunks are worked through twice: for the distance profiles of the heads, which
+one of the nulls follows from, and for the measurements. Each time each chunk leaves one file of sums in the work
+folder, whole or not at all, so an interrupted analysis continues; chunks are merged in their order, so the tables are
+the same bytes whatever the engine.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
 from headwise import progress
 from headwise import registry as plugins
+from headwise.block import HeadName
+from headwise.chunks import Chunk, Work, analyzers, measure_chunk, opened, profile_chunk
 from headwise.contracts import Analyzer, PairAnalyzer
-from headwise.device import choose_device
 from headwise.evidence import FEWEST_DOCUMENTS
-from headwise.measure import DocumentSums, Failure, Measuring, ProfileSums
+from headwise.failure import Failure
+from headwise.measured_rows import MeasuredRows
 from headwise.measurement_tables import merged
-from headwise.model_store import LoadedModel, load_model
-from headwise.reading import read
+from headwise.nulls import Nulls
+from headwise.preparation import Missing, Options, parted
+from headwise.profile import ProfileSums
 from headwise.registry import Offered, Registry
 from headwise.run_folder import RunFolder, writing
 from headwise.token_store import TokenStore
 
 CHUNK_TOKENS = 16_384
 """Tokens of a chunk, at least; a document is never parted."""
-STRETCH_ROWS = 16
-"""Rows of a stretch, at least."""
-STRETCHES = 64
-"""Stretches of a document, at most."""
 STRETCHED_DOCUMENTS = 5 * FEWEST_DOCUMENTS
 """With fewer documents, stretches are kept: an analyzer may have rows in too few of them to resample documents."""
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """Some documents to measure; all that a worker needs, and it can be sent to another process."""
+class Measured:
+    """What the step made, before it is recorded."""
 
-    run: str
-    number: int
-    documents: tuple[str, ...]
-    by_stretches: bool
-    pad_to: int | None
-    device: str
-    strict: bool
-    file: str
-    """Where the sums go."""
-    model: str
-    """sha256 of the model, so that a worker does not take an earlier one for it."""
+    stage: RunFolder
+    """Holds the files."""
+    files: list[str]
+    failures: list[Failure]
+    """Analyzers that broke their promise and were left out."""
+    missing: list[Missing]
+    """Analyzers that need a library that is not installed."""
+    analyzers: list[dict[str, Any]]
+    """What the report tells of each analyzer, as it was prepared."""
 
 
 def described(offered: Sequence[Offered]) -> list[dict[str, Any]]:
@@ -81,38 +79,103 @@ def described(offered: Sequence[Offered]) -> list[dict[str, Any]]:
     ]
 
 
+def fingerprint(offered: Sequence[Offered], options: Options) -> str:
+    """Return a text that tells apart analyses by other analyzers or options; nothing is prepared for it."""
+    present, missing = parted(offered)
+    return _digest(described(present), [one.name for one in missing], options)
+
+
 def measure_run(
-    folder: RunFolder, registry: Registry, executor: Executor, *, pad_to: int | None, device: str, strict: bool
-) -> tuple[RunFolder, list[str], list[Failure]]:
+    folder: RunFolder,
+    registry: Registry,
+    executor: Executor,
+    *,
+    pad_to: int | None,
+    device: str,
+    strict: bool,
+    options: Options,
+) -> Measured:
     """Measure every document of a run and write measurements, stretches, pairs and profiles.
 
-    Returns the stage that holds the files, their names, and the analyzers that were left out.
+    Raises:
+        SettingsError: options that an analyzer cannot use.
     """
     store = TokenStore(folder.path / "tokens.parquet")
+    work = _work(folder, registry, store, pad_to=pad_to, device=device, strict=strict, options=options)
+    with progress.task("Preparing the analyzers"):
+        ready, failures, missing = analyzers(work, registry)
+    chunks = [Chunk(work, number, documents) for number, documents in enumerate(_gathered(store))]
+    local = None if registry is plugins.installed(strict=strict) else registry
+    each = partial(_for_each, chunks, executor, store, local)
+    each("Measuring distances", profile_chunk, lambda chunk: chunk.profile)
+    profile = _join_profiles(work, chunks)
+    each("Measuring", measure_chunk, lambda chunk: chunk.sums)
+
+    parts = [chunk.sums for chunk in chunks]
+    failures = failures + _failures(parts)
+    shape = folder.manifest["steps"]["train"]
+    rows = MeasuredRows(
+        [HeadName(layer, head) for layer in range(shape["layers"]) for head in range(shape["heads"])],
+        [one.name for one in ready if isinstance(one.value, Analyzer)],
+        [one.name for one in ready if isinstance(one.value, PairAnalyzer)],
+        Nulls(profile, untrained=opened(work, registry).untrained is not None).heads,
+        failed=frozenset(failure.name for failure in failures),
+    )
+    stage = folder.stage("analyze")
+    with progress.task("Writing the measurements"):
+        files = merged(stage, parts, rows, profile, by_stretches=work.by_stretches)
+    return Measured(stage, files, failures, missing, described(ready))
+
+
+def _work(
+    folder: RunFolder, registry: Registry, store: TokenStore, *, pad_to: int | None, device: str, strict: bool,
+    options: Options,
+) -> Work:  # fmt: skip
     offered = registry.offered("analyzer")
-    place = folder.work / f"measure-{_fingerprint(folder, offered, pad_to)}"
-    by_stretches = len(store.names) < STRETCHED_DOCUMENTS
-    chunks = [
-        Chunk(str(folder.path), number, documents, by_stretches, pad_to, device, strict,
-              str(place / f"part-{number:05d}.safetensors"), folder.manifest["files"]["model.safetensors"]["sha256"])
-        for number, documents in enumerate(_gathered(store))
-    ]  # fmt: skip
-    with progress.task("Measuring", total=sum(store.lengths)) as task:
-        waiting = [chunk for chunk in chunks if not _readable(Path(chunk.file))]
-        task.advance(sum(store.lengths) - sum(store.length(name) for chunk in waiting for name in chunk.documents))
-        local = None if registry is plugins.installed(strict=strict) else registry
+    inputs = tuple(folder.manifest["files"][name]["sha256"] for name in ("model.safetensors", "tokens.parquet"))
+    releases = [_release(name) for name in sorted({one.distribution for one in offered})]
+    known = _digest(fingerprint(offered, options), releases, pad_to, inputs)
+    shape = folder.manifest["steps"]["train"]
+    return Work(
+        run=str(folder.path),
+        place=str(folder.work / f"measure-{known[:12]}"),
+        inputs=inputs,
+        options=json.dumps(options, sort_keys=True, default=str),
+        heads=shape["layers"] * shape["heads"],
+        by_stretches=len(store.names) < STRETCHED_DOCUMENTS,
+        pad_to=pad_to,
+        device=device,
+        strict=strict,
+    )
+
+
+def _for_each(
+    chunks: Sequence[Chunk],
+    executor: Executor,
+    store: TokenStore,
+    registry: Registry | None,
+    description: str,
+    work: Callable[[Chunk, Registry | None], None],
+    file: Callable[[Chunk], Path],
+) -> None:
+    """Do the work of every chunk whose file is not there yet."""
+    total = sum(store.lengths)
+    with progress.task(description, total=total) as task:
+        waiting = [chunk for chunk in chunks if not _readable(file(chunk))]
+        task.advance(total - sum(_tokens(store, chunk) for chunk in waiting))
         futures = []
         for chunk in waiting:
-            future = executor.submit(measure_chunk, chunk, local)
-            future.add_done_callback(partial(_advance, task, sum(map(store.length, chunk.documents))))
+            future = executor.submit(work, chunk, registry)
+            future.add_done_callback(partial(_advance, task, _tokens(store, chunk)))
             if future.done():  # an engine that runs at once: a failure need not wait for the other chunks
                 future.result()
             futures.append(future)
         for future in futures:
             future.result()
-    stage = folder.stage("analyze")
-    files, failures = merged(stage, [Path(chunk.file) for chunk in chunks], offered, by_stretches=by_stretches)
-    return stage, files, failures
+
+
+def _tokens(store: TokenStore, chunk: Chunk) -> int:
+    return sum(map(store.length, chunk.documents))
 
 
 def _advance(task: progress.Task, tokens: int, finished: Future[None]) -> None:
@@ -120,56 +183,24 @@ def _advance(task: progress.Task, tokens: int, finished: Future[None]) -> None:
     task.advance(tokens)
 
 
-def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
-    """Measure the documents of a chunk and write their sums; runs in whatever process the engine chooses."""
-    registry = plugins.installed(strict=chunk.strict) if registry is None else registry
-    loaded, store = _opened(chunk.run, chunk.device, chunk.model, registry)
-    measuring = Measuring.of(registry.offered("analyzer"), strict=chunk.strict)
-    shape = RunFolder.open(chunk.run).manifest["steps"]["train"]
-    heads = shape["layers"] * shape["heads"]
-    profile = ProfileSums(heads, (chunk.pad_to or loaded.settings.context or 1) - 1)
-    tensors: dict[str, torch.Tensor] = {}
-    for name in chunk.documents:
-        sums = _measure_document(loaded, store, name, measuring, profile, chunk)
-        tensors |= {
-            f"{name}/rows": sums.rows,
-            f"{name}/sums": sums.sums,
-            f"{name}/pair_rows": torch.tensor(sums.pair_rows),
-            f"{name}/pairs": sums.pairs,
-        }
-    tensors["profile"] = profile.sums
-    facts = {
-        "documents": chunk.documents,
-        "failures": [asdict(failure) for failure in measuring.failures],
-        "profile_rows": profile.rows,
-    }
-    with writing(Path(chunk.file)) as path:
-        path.write_bytes(save(tensors, {"facts": json.dumps(facts)}))
+def _join_profiles(work: Work, chunks: Sequence[Chunk]) -> ProfileSums:
+    """Add up the profiles of all chunks, in their order, where every worker finds them."""
+    first, *others = (ProfileSums.of(load_file(chunk.profile)) for chunk in chunks)
+    for other in others:
+        first.join(other)
+    with writing(work.profile) as path:
+        path.write_bytes(save(first.tensors()))
+    return first
 
 
-def _measure_document(
-    loaded: LoadedModel, store: TokenStore, name: str, measuring: Measuring, profile: ProfileSums, chunk: Chunk
-) -> DocumentSums:
-    tokens = store.tokens(name)
-    rows = _stretch_rows(len(tokens)) if chunk.by_stretches else len(tokens)
-    sums = measuring.start(profile.sums.shape[0] - 1, -(-len(tokens) // rows))
-    for batch in read(loaded, tokens, pad_to=chunk.pad_to):
-        for block in batch.seen.blocks(batch.tokens, even=True):
-            measuring.add(sums, block, block.tokens.positions[block.queries].cpu() // rows)
-            profile.add(block)
-    return sums
-
-
-def _stretch_rows(length: int) -> int:
-    """How many rows of a document make a stretch: contiguous ones, since neighbouring rows depend on each other."""
-    return max(STRETCH_ROWS, -(-length // STRETCHES))
-
-
-@lru_cache(maxsize=1)
-def _opened(run: str, device: str, model: str, registry: Registry) -> tuple[LoadedModel, TokenStore]:
-    del model  # it tells one entry of the cache from another
-    folder = RunFolder.open(run)
-    return load_model(folder, registry, choose_device(device)), TokenStore(folder.path / "tokens.parquet")
+def _failures(parts: Sequence[Path]) -> list[Failure]:
+    """Every analyzer that failed in any chunk, once."""
+    found: dict[str, Failure] = {}
+    for path in parts:
+        with safe_open(path, "pt") as file:
+            for failure in json.loads(file.metadata()["facts"])["failures"]:
+                found.setdefault(failure["name"], Failure(**failure))
+    return list(found.values())
 
 
 def _gathered(store: TokenStore) -> Iterator[tuple[str, ...]]:
@@ -185,13 +216,8 @@ def _gathered(store: TokenStore) -> Iterator[tuple[str, ...]]:
         yield tuple(waiting)
 
 
-def _fingerprint(folder: RunFolder, offered: Sequence[Offered], pad_to: int | None) -> str:
-    """Tell apart sums that other analyzers, another model or other tokens left in the work folder."""
-    files = folder.manifest["files"]
-    releases = [_release(name) for name in sorted({one.distribution for one in offered})]
-    inputs = [files[name]["sha256"] for name in ("model.safetensors", "tokens.parquet")]
-    what = [described(offered), releases, pad_to, inputs]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+def _digest(*what: Any) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _release(distribution: str) -> str:

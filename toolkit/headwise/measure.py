@@ -1,189 +1,206 @@
 """blocks -> analyzers: runs every analyzer over every block, and keeps sums alone.
 
-Each head's number depends on that head's rows alone, so one more head is appended to every block, even attention, and
-what an analyzer gives for it is its chance value. Memory does not grow with the corpus: sums are kept by document,
-stretch of rows, head and analyzer, in float64, so that no result depends on the size of the blocks.
+Each head's number depends on that head's rows alone, so further heads are appended to every block: even attention,
+always the last, is what gives chance, and `headwise.nulls` tells of the others. Memory does not grow with the corpus:
+sums are kept by document, stretch of rows, head and analyzer, in float64, so that no result depends on the size of the
+blocks.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 
 from headwise import registry as plugins
-from headwise.block import Block
+from headwise.block import Block, HeadName
 from headwise.contracts import Analyzer, PairAnalyzer
 from headwise.errors import PluginError
+from headwise.failure import Failure
+from headwise.first_key import without_first_key
+from headwise.measured_rows import MeasuredRows
+from headwise.nulls import NullHeads
 from headwise.observation import Observation
 from headwise.registry import Offered
+from headwise.sums import DocumentSums, PartSums, ReadingSums
+from headwise.tables import MEASUREMENTS, READINGS, STRETCHES
 from headwise.tokens import Tokens
 
 if TYPE_CHECKING:
     import pandas as pd
 
+ALL_KEYS, WITHOUT_FIRST_KEY = READINGS
+NO_NULLS = NullHeads()
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A plugin's object that broke its promise and was left out."""
-
-    what: str
-    name: str
-    plugin: str
-    distribution: str
-    message: str
-
-    @property
-    def sentence(self) -> str:
-        """What failed, where it comes from and why."""
-        return f"the {self.what} '{self.name}' from {self.distribution} is left out: {self.message}"
-
-    @classmethod
-    def of(cls, offered: Offered, message: str) -> Failure:
-        """Make the failure of something that a plugin offered."""
-        return cls(offered.kind, offered.name, offered.plugin, offered.distribution, message)
-
-
-@dataclass(slots=True)
-class DocumentSums:
-    """What is kept of one document."""
-
-    rows: torch.Tensor
-    """float64 (analyzers, stretches): rows that count."""
-    sums: torch.Tensor
-    """float64 (analyzers, heads + 1, stretches); the last head is the even one."""
-    pair_rows: int
-    pairs: torch.Tensor
-    """float64 (pair analyzers, heads, heads): sums over rows."""
+Listener = Callable[[str, Block, torch.Tensor, torch.Tensor], None]
+"""Told what an analyzer gave: its name, the block (own heads first), the values of the own heads, float64 (own heads,
+queries), 0 in rows that do not count, and float64 (queries,), 1 in rows that count."""
 
 
 @dataclass(slots=True)
 class Measuring:
     """Runs analyzers over blocks; one that fails is left out from there on, and told in `failures`.
 
-    With `strict` a failure is raised at once, as PluginError.
+    With `strict` a failure is raised at once, as PluginError. `listeners` are told what each analyzer of rows gives for
+    each block in the reading "all keys".
     """
 
     analyzers: list[Offered]
     pair_analyzers: list[Offered]
     strict: bool = False
+    readings: tuple[str, ...] = (ALL_KEYS,)
     failures: list[Failure] = field(default_factory=list)
+    listeners: list[Listener] = field(default_factory=list)
 
     @classmethod
-    def of(cls, offered: Iterable[Offered], *, strict: bool = False) -> Measuring:
+    def of(cls, offered: Iterable[Offered], *, strict: bool = False, readings: tuple[str, ...] = (ALL_KEYS,)) -> Self:
         """Part the analyzers of rows from those of pairs."""
         every = list(offered)
         rows = [one for one in every if isinstance(one.value, Analyzer)]
-        return cls(rows, [one for one in every if isinstance(one.value, PairAnalyzer)], strict)
+        return cls(rows, [one for one in every if isinstance(one.value, PairAnalyzer)], strict, readings)
 
-    def start(self, heads: int, stretches: int) -> DocumentSums:
-        """Return the empty sums of a document."""
+    def start(self, heads: int, nulls: NullHeads = NO_NULLS) -> DocumentSums:
+        """Return the empty sums of a document, for so many own heads and the heads of the nulls."""
         count, pairs = len(self.analyzers), len(self.pair_analyzers)
+        every = {
+            ALL_KEYS: ReadingSums.empty(count, heads + nulls.count(heads) + 1, 0),
+            WITHOUT_FIRST_KEY: ReadingSums.empty(count, heads + 1, heads),
+        }
         return DocumentSums(
-            torch.zeros(count, stretches, dtype=torch.float64),
-            torch.zeros(count, heads + 1, stretches, dtype=torch.float64),
-            0,
+            heads,
+            nulls,
+            {reading: every[reading] for reading in self.readings},
+            torch.zeros(pairs, heads, heads, dtype=torch.float64),
             torch.zeros(pairs, heads, heads, dtype=torch.float64),
         )
 
     def add(self, sums: DocumentSums, block: Block, stretch: torch.Tensor) -> None:
-        """Add a block, whose last head is the even one, to the sums of its document.
+        """Add a block to the sums of its document.
 
-        `stretch`, int64 (queries,), is the number of the stretch that each row belongs to.
+        Args:
+            sums: of the document.
+            block: own heads, those of the nulls, the even head last.
+            stretch: int64 (queries,), the number of the stretch that each row belongs to.
         """
-        heads, queries = block.weights.shape[0], len(block.queries)
-        if not queries:
+        if not len(block.queries):
             return
-        pristine = [tensor.clone() for tensor in _tensors(block)]  # the way back if an analyzer spoils the block
-        version = _version(block)
-        member = torch.nn.functional.one_hot(stretch, sums.rows.shape[-1]).double()  # (queries, stretches)
+        block = read_only(block)
+        first, last = int(stretch.min()), int(stretch.max())
+        member = torch.nn.functional.one_hot(stretch - first, last - first + 1).double()  # (queries, stretches here)
+        sums.rows += len(block.queries)
+        sums.stretches = max(sums.stretches, last + 1)
+        here = slice(first, last + 1)
+        for reading, kept in sums.readings.items():
+            kept.make_room(last + 1)
+            if reading == ALL_KEYS:
+                self._add_all_keys(sums, kept, block, member, here)
+            else:
+                self._add_without_first_key(sums, kept, block, member, here)
+        self._add_pairs(sums, block)
+
+    def _add_all_keys(
+        self, sums: DocumentSums, kept: ReadingSums, block: Block, member: torch.Tensor, here: slice
+    ) -> None:
         for index, offered in enumerate(self.analyzers):
-            if self._failed(offered):
+            given = self._row_values(offered, block, None)
+            if given is None:
                 continue
-            values, counts = self._row_values(offered, block, (heads, queries))
-            if self._spoilt(offered, block, version):
-                version = _restored(block, pristine)
+            values, counts = given
+            kept.rows[index, here] += counts @ member  # (stretches here,)
+            kept.sums[index, :, here] += values @ member  # (heads, stretches here)
+            for listener in self.listeners:
+                listener(offered.name, block, values[: sums.heads], counts)
+
+    def _add_without_first_key(
+        self, sums: DocumentSums, kept: ReadingSums, block: Block, member: torch.Tensor, here: slice
+    ) -> None:
+        rest, left_out = without_first_key(block, sums.heads)
+        sees = rest.visible.any(-1)  # (queries,)
+        left_out = left_out.cpu().double()  # (own heads, queries)
+        for index, offered in enumerate(self.analyzers):
+            given = self._row_values(offered, rest, sees)
+            if given is None:
                 continue
-            sums.rows[index] += counts @ member  # (stretches,)
-            sums.sums[index] += values @ member  # (heads, stretches)
-        own = replace(block, weights=block.weights[:-1], heads=block.heads[:-1])
-        for index, offered in enumerate(self.pair_analyzers):
-            if self._failed(offered):
-                continue
-            values = self._pair_values(offered, own)
-            if self._spoilt(offered, block, version):
-                version = _restored(block, pristine)
-                continue
-            sums.pairs[index] += queries * values
-        sums.pair_rows += queries
+            values, counts = given
+            kept.rows[index, here] += counts @ member  # (stretches here,)
+            kept.sums[index, :, here] += values @ member  # (heads, stretches here)
+            kept.left_out[index, :, here] += left_out * counts @ member  # (own heads, stretches here)
+
+    def _add_pairs(self, sums: DocumentSums, block: Block) -> None:
+        queries, names = len(block.queries), block.heads[: sums.heads]
+        untrained = sums.nulls.of_untrained(sums.heads)
+        places = [(slice(sums.heads), sums.pairs), (untrained, sums.untrained_pairs)]
+        for place, kept in places if sums.nulls.untrained else places[:1]:
+            heads = replace(block, weights=block.weights[place], heads=names)
+            for index, offered in enumerate(self.pair_analyzers):
+                kept[index] += queries * self._pair_values(offered, heads)
 
     def _failed(self, offered: Offered) -> bool:
         return any(failure.name == offered.name for failure in self.failures)
 
-    def _row_values(self, offered: Offered, block: Block, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return float64 (heads, queries), 0 in rows that do not count, and float64 (queries,), 1 in those that do."""
+    def _row_values(
+        self, offered: Offered, block: Block, sees: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return float64 (heads, queries), 0 in rows that do not count, and float64 (queries,), 1 in those that do.
+
+        `sees`, bool (queries,), tells which rows may count; None: all. Of an analyzer that fails there is nothing.
+        """
         analyzer = offered.value
-        nothing = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape[1], dtype=torch.float64)
-        if not isinstance(analyzer, Analyzer):
-            return nothing
+        shape = len(block.heads), len(block.queries)
+        if not isinstance(analyzer, Analyzer) or self._failed(offered):
+            return None
         try:
             values = _checked(analyzer.run(block), shape, "(heads, queries)")
             rows = None if analyzer.rows is None else _checked_rows(analyzer.rows(block), shape[1])
+            if sees is not None:
+                rows = sees if rows is None else rows & sees
             values = values if rows is None else values.masked_fill(~rows, 0)
             _refuse_not_finite(values)
         except Exception as error:  # noqa: BLE001  # a stranger's analyzer may raise anything
-            self._fail(offered, error)
-            values, rows = nothing
+            self.failures.append(Failure.caught(offered, error, strict=self.strict))
+            return None
         counts = torch.ones(shape[1], dtype=torch.float64) if rows is None else rows.cpu().double()
         return values.cpu().double(), counts  # not every device has float64
-
-    def _spoilt(self, offered: Offered, block: Block, version: int) -> bool:
-        """Tell whether an analyzer changed the block in place, and if so leave the analyzer out."""
-        if _version(block) == version:
-            return False
-        self._fail(offered, PluginError("it changed the block, which others read too; it must copy what it changes"))
-        return True
 
     def _pair_values(self, offered: Offered, block: Block) -> torch.Tensor:
         analyzer = offered.value
         heads = len(block.heads)
         try:
-            if isinstance(analyzer, PairAnalyzer):
+            if isinstance(analyzer, PairAnalyzer) and not self._failed(offered):
                 values = _checked(analyzer.run(block), (heads, heads), "(heads, heads)")
                 _refuse_not_finite(values)
                 return values.cpu().double()
         except Exception as error:  # noqa: BLE001  # a stranger's analyzer may raise anything
-            self._fail(offered, error)
+            self.failures.append(Failure.caught(offered, error, strict=self.strict))
         return torch.zeros(heads, heads, dtype=torch.float64)
 
-    def _fail(self, offered: Offered, error: Exception) -> None:
-        told = str(error) if isinstance(error, PluginError) else f"it raised {type(error).__name__}: {error}"
-        if self.strict:
-            message = f"the {offered.kind} '{offered.name}' ({offered.origin}) failed: {told}"
-            raise PluginError(message) from error
-        self.failures.append(Failure.of(offered, told))
+
+@torch.inference_mode()
+def read_only(block: Block) -> Block:
+    """Return the block with tensors that torch lets nobody change in place; only those that are not yet are copied.
+
+    What is made in torch's inference mode cannot be changed outside of it.
+    """
+    if all(tensor.is_inference() for tensor in (block.weights, block.visible, block.queries, block.tokens.ids)):
+        return block
+    return replace(
+        block,
+        weights=block.weights.clone(),
+        visible=block.visible.clone(),
+        queries=block.queries.clone(),
+        tokens=_copied(block.tokens),
+        window_tokens=_copied(block.window_tokens),
+    )
 
 
-def _tensors(block: Block) -> list[torch.Tensor]:
-    """Return everything in a block that could be changed in place."""
-    tokens = [getattr(block.tokens, part.name) for part in fields(block.tokens) if part.name != "texts"]
-    return [block.weights, block.visible, block.queries, *tokens]
-
-
-def _version(block: Block) -> int:
-    """Return torch's counts of changes in place, which views share; torch keeps them under a private name."""
-    return sum(tensor._version for tensor in _tensors(block))  # noqa: SLF001
-
-
-def _restored(block: Block, pristine: Sequence[torch.Tensor]) -> int:
-    """Put a spoilt block back as it was, and return its version."""
-    for tensor, before in zip(_tensors(block), pristine, strict=True):
-        tensor.copy_(before)
-    return _version(block)
+def _copied(tokens: Tokens) -> Tokens:
+    return replace(
+        tokens, **{part.name: getattr(tokens, part.name).clone() for part in fields(tokens) if part.name != "texts"}
+    )
 
 
 def _checked(values: object, shape: tuple[int, ...], meaning: str) -> torch.Tensor:
@@ -209,29 +226,37 @@ def _refuse_not_finite(values: torch.Tensor) -> None:
         raise PluginError(message)
 
 
-class ProfileSums:
-    """Sums of weights by distance, for every head and the even one, over everything that is added."""
+def measure_blocks(
+    documents: Iterable[tuple[str, Iterable[Block]]], offered: Sequence[Offered], *, stretch_rows: int = 16
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure blocks with analyzers of rows, in the reading "all keys", against even attention.
 
-    def __init__(self, heads: int, reach: int) -> None:
-        self.reach = reach
-        """The largest distance, to either side."""
-        self.sums = torch.zeros(heads + 1, 2 * reach + 1, dtype=torch.float64)
-        """(heads + 1, distances): distance = query - key, from -reach to reach."""
-        self.rows = 0
+    Args:
+        documents: names of documents with their blocks, whose last head is the even one. The positions of their tokens
+            are places in the document.
+        offered: the analyzers; those of pairs are passed over.
+        stretch_rows: rows of a stretch.
 
-    def add(self, block: Block) -> None:
-        """Add a block of consecutive query rows whose last head is the even one."""
-        heads, queries, keys = block.weights.shape
-        if not queries:
-            return
-        # Rows are shifted against each other by padding and cutting anew, so that a diagonal becomes a column.
-        padded = torch.nn.functional.pad(block.weights, (0, queries))  # (heads, queries, keys + queries)
-        skewed = padded.flip(1).flatten(1)[:, : queries * (keys + queries - 1)]
-        columns = skewed.view(heads, queries, keys + queries - 1).sum(1).cpu().double()  # (heads, columns)
-        # column c holds key - (query - first query) + queries - 1; distance falls as c grows
-        first = self.reach + int(block.queries[0]) + queries - 1
-        self.sums[:, first - (keys + queries - 2) : first + 1] += columns.flip(1)
-        self.rows += queries
+    Returns:
+        Measurements and stretches, with the columns of `headwise.tables.MEASUREMENTS` and `STRETCHES`; those of the
+        other nulls are null.
+
+    Raises:
+        PluginError: an analyzer failed.
+    """
+    measuring = Measuring.of((one for one in offered if isinstance(one.value, Analyzer)), strict=True)
+    every: dict[str, DocumentSums] = {}
+    heads: tuple[HeadName, ...] = ()
+    for name, blocks in documents:
+        for block in blocks:
+            heads = block.heads[:-1]
+            sums = every.setdefault(name, measuring.start(len(heads)))
+            measuring.add(sums, block, block.tokens.positions[block.queries].cpu() // stretch_rows)
+    rows = MeasuredRows(heads, tuple(one.name for one in measuring.analyzers))
+    if not every:
+        return MEASUREMENTS.empty_table().to_pandas(), STRETCHES.empty_table().to_pandas()
+    part = PartSums.of(every)
+    return rows.of_documents(part).to_pandas(), rows.of_stretches(part).to_pandas()
 
 
 def analyze(seen: Observation, tokens: Tokens | Sequence[Tokens] | None = None) -> pd.DataFrame:
@@ -248,7 +273,7 @@ def analyze(seen: Observation, tokens: Tokens | Sequence[Tokens] | None = None) 
 
     offered = [one for one in plugins.installed().offered("analyzer") if isinstance(one.value, Analyzer)]
     measuring = Measuring.of(offered)
-    windows = [measuring.start(len(seen.heads), 1) for _ in range(seen.windows)]
+    windows = [measuring.start(len(seen.heads)) for _ in range(seen.windows)]
     for block in seen.blocks(tokens, even=True):
         measuring.add(windows[block.window], block, torch.zeros_like(block.queries).cpu())
     for failure in measuring.failures:
@@ -256,11 +281,12 @@ def analyze(seen: Observation, tokens: Tokens | Sequence[Tokens] | None = None) 
     failed = {failure.name for failure in measuring.failures}
     return pd.DataFrame(
         {"window": number, "layer": name.layer, "head": name.head, "analyzer": one.name, "rows": int(rows),
-         "value": sums.sums[index, head].sum().item() / rows if rows else math.nan,
-         "chance": sums.sums[index, -1].sum().item() / rows if rows else math.nan}
+         "value": measured.sums[index, head].sum().item() / rows if rows else math.nan,
+         "chance": measured.sums[index, -1].sum().item() / rows if rows else math.nan}
         for number, sums in enumerate(windows)
+        for measured in [sums.readings[ALL_KEYS]]
         for index, one in enumerate(offered)
         if one.name not in failed
-        for rows in [sums.rows[index].sum().item()]
+        for rows in [measured.rows[index].sum().item()]
         for head, name in enumerate(seen.heads)
     )  # fmt: skip

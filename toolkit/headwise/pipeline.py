@@ -14,22 +14,25 @@ from typing import Any, Self
 
 import torch
 
-from headwise import analysis, evidence, export, progress, tokenization
+from headwise import analysis, evidence, export, progress, roles, tokenization
 from headwise.contracts import ReadOptions, Recipe, RoleRules
 from headwise.corpus import open_corpus
 from headwise.device import choose_device, deterministic
 from headwise.errors import HeadwiseError, PluginError, RunFolderError, SettingsError
+from headwise.failure import Failure
 from headwise.figures import FigureFormat, write_figures
-from headwise.measure import Failure
 from headwise.model_store import load_model, save_model
 from headwise.observation import observe
+from headwise.preparation import Options, merged, refuse_unknown
 from headwise.registry import PluginWarning, Registry, installed
 from headwise.rendering import render
+from headwise.resampling import Resampling
 from headwise.run import Run
 from headwise.run_folder import RunFolder
 from headwise.settings import RecipeSettings, RunSettings, validated
 from headwise.token_store import TokenStore
 from headwise.training import TrainingMaterial, train
+from headwise.untrained import built
 from headwise.versions import versions
 from headwise.vocabulary import Vocabulary
 
@@ -65,6 +68,7 @@ class Pipeline:
             partial(registry.role_rules, settings.rules),
             partial(registry.engine, how.get("engine", "serial")),
             partial(choose_device, settings.device),
+            partial(refuse_unknown, settings.analyzers, registry),
             corpus,
         )
         folder = RunFolder.begin(output, settings.model_dump(mode="json"), versions())
@@ -85,14 +89,14 @@ class Pipeline:
 
     def run(self, report_format: str = "html") -> None:
         """Do every step that is not done yet."""
-        analyzers = self.analyzers
         if not self.folder.done("tokens"):
             self.tokenize()
         if not self.folder.done("train"):
             self.train()
         if not self.folder.done("export"):
             self.export(self.settings.keep)
-        if not self.folder.done("analyze", analyzers=analyzers):
+        known = analysis.fingerprint(self.registry.offered("analyzer"), self.settings.analyzers)
+        if not self.folder.done("analyze", fingerprint=known):
             self.analyze()
         if not self.folder.done("report"):
             self.report(report_format)
@@ -136,8 +140,7 @@ class Pipeline:
         device = choose_device(self.settings.device)
         ids = store.ids(self.folder.work / "ids.npy")
         with deterministic():
-            torch.manual_seed(self.settings.seed)
-            model = self.recipe.build(options, vocabulary).to(device)
+            model = built(self.recipe, options, vocabulary, self.settings.seed).to(device)
             material = TrainingMaterial(ids, tuple(store.lengths), vocabulary, device, self.settings.seed)
             plan = self.recipe.plan(model, material, options)
             log = train(plan, model, checkpoint=self.folder.work / "checkpoint.safetensors")
@@ -176,51 +179,49 @@ class Pipeline:
         total = sum(-(-length // about["context"]) for length in lengths.values())
         self._finish("export", files, staged=stage, keep=keep, kept=kept, windows=total)
 
-    def analyze(self) -> None:
-        """Blocks -> measurements -> evidence: measure every window with every analyzer, and weigh the result."""
+    def analyze(self, options: Options | None = None) -> None:
+        """Blocks -> measurements -> evidence: measure every window with every analyzer, and weigh the result.
+
+        `options` of analyzers win over those of the settings.
+        """
+        chosen = merged(self.settings.analyzers, options or {})
+        refuse_unknown(chosen, self.registry)
         self._done("train")
         rules = self.registry.role_rules(self.settings.rules)
         with self.registry.engine(self.engine).executor(self.workers) as executor:
-            stage, files, failures = analysis.measure_run(
+            made = analysis.measure_run(
                 self.folder,
                 self.registry,
                 executor,
                 pad_to=self._pad_to,
                 device=self.settings.device,
                 strict=self.strict,
+                options=chosen,
             )
-        failures += self._weigh(stage, rules)
-        self._tell(failures)
+        self._tell(made.failures + self._weigh(made.stage, rules))
         self._finish(
             "analyze",
-            [*files, "evidence.parquet"],
-            staged=stage,
-            analyzers=self.analyzers,
+            [*made.files, "evidence.parquet"],
+            staged=made.stage,
+            analyzers=made.analyzers,
+            missing=[asdict(one) for one in made.missing],
+            options=chosen,
+            fingerprint=analysis.fingerprint(self.registry.offered("analyzer"), chosen),
             rules=f"{rules.name} {rules.version}",
             confidence=self.settings.confidence,
             resamples=self.settings.resamples,
         )
 
-    def _weigh(self, stage: RunFolder, rules: RoleRules) -> list[Failure]:
-        """Write the evidence; rules that fail cost the roles alone."""
-        given = partial(
-            evidence.weigh,
-            stage.read_table("measurements.parquet").to_pandas(),
-            stage.read_table("stretches.parquet").to_pandas(),
-            seed=self.settings.seed,
-            resamples=self.settings.resamples,
-            confidence=self.settings.confidence,
-        )
-        failures: list[Failure] = []
+    def _weigh(self, stage: RunFolder) -> list[Failure]:
+        """Write the evidence and the roles; a rule set that fails costs its own roles alone."""
+        resampling = Resampling(self.settings.seed, self.settings.resamples, self.settings.confidence)
         with progress.task("Weighing the evidence"):
-            try:
-                weighed = given(rules=rules)
-            except PluginError as error:
-                if self.strict:
-                    raise
-                failures = [Failure.of(self.registry.find("rule set", rules.name), str(error))]
-                weighed = given(rules=replace(rules, assign=lambda frame: [""] * len(frame)))
+            measured = (stage.read_table(f"{name}.parquet").to_pandas() for name in ("measurements", "stretches"))
+            weighed = evidence.weigh(*measured, resampling)
+            offered = self.registry.offered("rule set")
+            weighed, table, failures = roles.give_roles(weighed, offered, self.settings.rules, strict=self.strict)
         stage.write_frame("evidence.parquet", weighed)
+        stage.write_frame("roles.parquet", table)
         return failures
 
     def report(self, report_format: str = "html") -> Path:
@@ -251,11 +252,6 @@ class Pipeline:
         return written
 
     # -- what the steps share --------------------------------------------------------------------------------------
-
-    @property
-    def analyzers(self) -> list[dict[str, Any]]:
-        """What is told of every installed analyzer."""
-        return analysis.described(self.registry.offered("analyzer"))
 
     @property
     def _pad_to(self) -> int | None:
