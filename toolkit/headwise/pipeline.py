@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -15,10 +15,10 @@ from typing import Any, Self
 import torch
 
 from headwise import analysis, evidence, export, progress, roles, tokenization
-from headwise.contracts import ReadOptions, Recipe, RoleRules
+from headwise.contracts import ReadOptions, Recipe
 from headwise.corpus import open_corpus
 from headwise.device import choose_device, deterministic
-from headwise.errors import HeadwiseError, PluginError, RunFolderError, SettingsError
+from headwise.errors import HeadwiseError, RunFolderError, SettingsError
 from headwise.failure import Failure
 from headwise.figures import FigureFormat, write_figures
 from headwise.model_store import load_model, save_model
@@ -198,10 +198,10 @@ class Pipeline:
                 strict=self.strict,
                 options=chosen,
             )
-        self._tell(made.failures + self._weigh(made.stage, rules))
+        self._tell(made.failures + self._weigh(made.stage))
         self._finish(
             "analyze",
-            [*made.files, "evidence.parquet"],
+            [*made.files, "evidence.parquet", "roles.parquet"],
             staged=made.stage,
             analyzers=made.analyzers,
             missing=[asdict(one) for one in made.missing],
