@@ -144,8 +144,9 @@ def prepare(material: Material) -> Analyzer:
         )
         raise SettingsError(message)
     count = 0 if chosen and "frequent" not in options.model_fields_set else options.frequent
-    content = sorted((text for text in counts if is_content(text)), key=lambda text: (-counts[text], text))
-    return analyzer_of(tuple(dict.fromkeys([*present, *content[:count]])) or options.characters)
+    others = [text for text in counts if is_content(text) and text not in present]
+    frequent = sorted(others, key=lambda text: (-counts[text], text))[:count]
+    return analyzer_of([*present, *frequent] or options.characters)
 
 
 def analyzer_of(triggers: Sequence[str]) -> Analyzer:

@@ -78,6 +78,6 @@ def headwise_roles() -> Iterable[RoleRules]:
         "distance; rare tokens: the largest weight on the rarest token in over half of the rows",
         assign=assign,
         margin=MARGIN,
-        source="Voita et al. 2019, Analyzing Multi-Head Self-Attention, section 5; the whole interval must lie beyond the "
-        "thresholds",
+        source="Voita et al. 2019, Analyzing Multi-Head Self-Attention, section 5; the whole interval must lie beyond "
+        "the thresholds",
     )

@@ -9,8 +9,9 @@ import torch
 
 from headwise import Block
 from headwise.block import even_weights
-from headwise.testing import make_block
-from headwise_plugins.analyzers.locality import locality
+from headwise.testing import make_block, rows_of
+from headwise.tokens import Tokens
+from headwise_plugins.analyzers.locality import far, locality
 
 Mean = Callable[[str, Block], list[float]]
 
@@ -42,3 +43,29 @@ def test_distance_ahead_counts_like_distance_back(mean_of: Mean) -> None:
     back, ahead = torch.diag(torch.ones(4), -1), torch.diag(torch.ones(4), 1)
     block = make_block("abcde", weights=torch.stack([back, ahead]), causal=False)
     assert mean_of("mean-distance", block) == pytest.approx([4 / 5, 4 / 5])
+
+
+@pytest.mark.parametrize("tokens", [18, 64, 200])
+def test_even_attention_has_the_closed_form_of_what_is_far(mean_of: Mean, tokens: int) -> None:
+    """Row i of a causal window sees i + 1 keys, i - 16 of them more than 16 away; the first 17 rows see none."""
+    plain = make_block("a" * tokens, heads=1)
+    block = make_block("a" * tokens, weights=even_weights(plain.visible)[None])
+    shares = [(row - 16) / (row + 1) for row in range(17, tokens)]
+    assert mean_of("far", block) == pytest.approx([sum(shares) / len(shares)], rel=1e-5)
+
+
+def test_the_distance_itself_is_not_far_and_both_sides_count() -> None:
+    """Two away is not more than two away; in both directions the middle of five tokens sees nothing far."""
+    block = make_block("abcde", weights=torch.full((1, 5, 5), 0.2), causal=False)
+    analyzer = far(2)
+    assert analyzer.rows is not None
+    assert analyzer.rows(block).tolist() == [True, True, False, True, True]
+    assert analyzer.run(block)[0].tolist() == pytest.approx([0.4, 0.2, 0, 0.2, 0.4])
+
+
+def test_padding_is_not_far() -> None:
+    """What fills the window up lies nowhere in the text, also where the model sees it."""
+    tokens = Tokens.of("abcd").padded(8)
+    block = make_block(tokens, weights=torch.full((1, 8, 8), 1 / 8), causal=False, masks_padding=False)
+    text = rows_of(block, 0, 4)
+    assert far(2).run(text)[0].tolist() == pytest.approx([1 / 8, 0, 0, 1 / 8])

@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from headwise import Analyzer, Block, PairAnalyzer
+from headwise import Analyzer, Block, Material, PairAnalyzer
 from headwise.errors import UnknownNameError
-from headwise.testing import check_analyzer, checks_for, make_block, parametrize_with_checks
+from headwise.testing import (
+    check_analyzer,
+    checks_for,
+    make_block,
+    parametrize_with_checks,
+    prepared,
+    sample_material,
+)
 
 
 def share(block: Block) -> torch.Tensor:
@@ -26,6 +33,32 @@ def distance(block: Block) -> torch.Tensor:
 
 GOOD = Analyzer(name="good", run=share, unit="share", summary="share on marks", bounds=(0, 1))
 GOOD_PAIRS = PairAnalyzer(name="good-pairs", run=distance, unit="share", summary="total variation", bounds=(0, 1))
+
+
+def prepare(material: Material) -> Analyzer:
+    """A good preparation: the share on the first token of the corpus."""
+    first = next(material.documents()).texts[0]
+
+    def share_on_it(block: Block) -> torch.Tensor:
+        return block.weights @ torch.tensor([text == first for text in block.tokens.texts]).float()
+
+    return replace(PREPARING, run=share_on_it)
+
+
+def not_yet_prepared(block: Block) -> torch.Tensor:
+    """Refuses to run without a corpus."""
+    message = f"prepare it first, then measure {len(block.heads)} heads"
+    raise LookupError(message)
+
+
+PREPARING = replace(GOOD, name="preparing", run=not_yet_prepared, prepare=prepare)
+NUMBERS = iter(range(1000))
+
+
+def prepared_at_random(material: Material) -> Analyzer:
+    """Takes another thousandth of the share off each time."""
+    kept = 1 - next(NUMBERS) / 1000
+    return replace(prepare(material), run=lambda block: kept * share(block))
 
 
 def writes_into_the_block(block: Block) -> torch.Tensor:
@@ -115,6 +148,13 @@ BROKEN = [
     ("check_handles_one_token", replace(GOOD, run=needs_a_neighbour)),
     ("check_handles_all_padding", replace(GOOD, run=divides_by_the_text)),
     ("check_handles_all_punctuation", replace(GOOD, run=divides_by_what_is_no_mark)),
+    ("check_prepared_alike_each_time", replace(PREPARING, prepare=prepared_at_random)),
+    ("check_prepared_alike_each_time", replace(PREPARING, prepare=lambda _material: GOOD)),
+    ("check_prepared_alike_each_time", replace(PREPARING, prepare=lambda _material: GOOD_PAIRS)),  # type: ignore[arg-type,return-value]
+    (
+        "check_bounded_as_declared",
+        replace(PREPARING, prepare=lambda _material: replace(PREPARING, run=share, bounds=(0, 0.5))),
+    ),
     ("check_one_number_a_pair", replace(GOOD_PAIRS, run=share)),
     ("check_symmetric", replace(GOOD_PAIRS, run=lambda block: distance(block).triu())),
     ("check_each_pair_depends_on_itself_alone", replace(GOOD_PAIRS, run=against_all_heads)),
@@ -122,7 +162,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize("analyzer", [GOOD, GOOD_PAIRS])
+@pytest.mark.parametrize("analyzer", [GOOD, GOOD_PAIRS, PREPARING])
 def test_a_good_analyzer_passes_every_check(analyzer: Analyzer | PairAnalyzer) -> None:
     """No check refuses what keeps its promises."""
     assert [result.message for result in check_analyzer(analyzer) if not result.passed] == []
@@ -139,7 +179,7 @@ def test_a_broken_analyzer_fails_the_check_of_its_promise(check: str, analyzer: 
 
 def test_every_check_is_known_to_fail() -> None:
     """Each check of both kinds has at least one broken analyzer above."""
-    every = {check.__name__ for analyzer in (GOOD, GOOD_PAIRS) for check in checks_for(analyzer)}
+    every = {check.__name__ for analyzer in (PREPARING, GOOD_PAIRS) for check in checks_for(analyzer)}
     assert every == {check for check, _ in BROKEN}
 
 
@@ -153,6 +193,22 @@ def test_an_excuse_needs_the_name_of_a_check_and_keeps_its_reason() -> None:
         check_analyzer(odd, excused={"check_name_is_kebabcase": "a brand"})
     with pytest.raises(UnknownNameError, match="did you mean 'good'"):
         parametrize_with_checks([GOOD], excused={"goood": {}})
+
+
+def test_an_analyzer_that_depends_on_the_corpus_is_prepared_from_the_samples() -> None:
+    """The first character of the sample documents is 詩; one without `prepare` stays what it is."""
+    block = make_block("天詩", weights=torch.tensor([[[0.2, 0.8]] * 2]), causal=False)
+    assert prepared(PREPARING).run(block)[0].tolist() == pytest.approx([0.8, 0.8])
+    assert prepared(GOOD) is GOOD
+
+
+def test_the_sample_material_can_be_read_again_and_carries_options() -> None:
+    """As often as an analyzer likes, the same documents come in the same order."""
+    material = sample_material(frequent=3)
+    first, again = ([tokens.texts for tokens in material.documents()] for _ in range(2))
+    assert first == again
+    assert len(first) > 1
+    assert material.options == {"frequent": 3}
 
 
 ODD = replace(GOOD, name="Odd")
