@@ -1,1 +1,150 @@
-"""To be written."""
+"""How much a head looks within fixed phrases, such as 天子 or 鳳閣: at the other token of the pair.
+
+What a fixed phrase is, the corpus tells: two tokens that stand side by side more often than tokens as frequent as they
+would by chance. Their normalised pointwise mutual information is 0 by chance and 1 where neither is ever without the
+other. Asked for are two occurrences (`least_count`) and 0.4 (`least_information`). That holds for texts of any length:
+of 217 pairs in the passages of 水滸傳 it leaves 9 phrases, 天子 and 高俅 among them, of 621,359 in the whole novel
+8,091; with all characters shuffled it leaves none in the passages, and some 50 in the novel. Words of English are no
+different: in `New York` one word looks at the other. The two are neighbours: read this number beside what a fixed
+distance gives.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from math import log2
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from headwise import Analyzer, hookimpl
+from headwise.contracts import Material
+from headwise.progress import task
+from headwise.settings import validated
+from headwise_plugins.analyzers.partners import partner_share, sees_partner
+from headwise_plugins.chinese.window_text import WindowText, is_han, window_text
+
+Phrase = tuple[str, str]
+NAME = "collocation"
+SHOWN = 3
+"""Phrases that the summary names."""
+
+
+class CollocationOptions(BaseModel):
+    """What counts as a fixed phrase."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    least_count: int = Field(default=2, ge=2, description="times that a pair must occur in the corpus")
+    least_information: float = Field(
+        default=0.4, gt=0, le=1, description="normalised pointwise mutual information of a pair, at least"
+    )
+
+
+def neighbours(window: WindowText) -> Iterator[tuple[int, int]]:
+    """Yield the places of every two tokens that stand side by side with no mark or new sentence between them.
+
+    >>> from headwise import Tokens
+    >>> list(neighbours(window_text(Tokens.of("話說：天子在"))))
+    [(0, 1), (3, 4), (4, 5)]
+    """
+    apart = [mark or foreign for mark, foreign in zip(window.punctuation, window.foreign, strict=True)]
+    for before, after in pairwise(range(len(window.texts))):
+        if not apart[before] and not apart[after] and not window.begins[after]:
+            yield before, after
+
+
+def normalised_information(together: int, left: int, right: int, pairs: int) -> float:
+    """Return the normalised pointwise mutual information of a pair, -1..1, from counts.
+
+    Args:
+        together: how often the pair occurs, at least once.
+        left: how many pairs start with its first token.
+        right: how many end with its second.
+        pairs: how many pairs there are.
+
+    >>> normalised_information(together=2, left=2, right=2, pairs=64)  # neither is ever without the other
+    1.0
+    >>> normalised_information(together=2, left=16, right=8, pairs=64)  # as often as by chance
+    0.0
+    """
+    if together == pairs:
+        return 1.0
+    return log2(together * pairs / (left * right)) / -log2(together / pairs)
+
+
+def fixed_phrases(counts: Counter[Phrase], options: CollocationOptions) -> dict[Phrase, float]:
+    """Return the pairs that are fixed phrases with their strength, the strongest first.
+
+    Strength is count times pointwise mutual information, in bits: what the corpus would save by taking the pair as one.
+    """
+    pairs = counts.total()
+    left: Counter[str] = Counter()
+    right: Counter[str] = Counter()
+    for (one, other), together in counts.items():
+        left[one] += together
+        right[other] += together
+    strengths = {
+        (one, other): together * log2(together * pairs / (left[one] * right[other]))
+        for (one, other), together in counts.items()
+        if together >= options.least_count
+        and normalised_information(together, left[one], right[other], pairs) >= options.least_information
+    }
+    return dict(sorted(strengths.items(), key=lambda phrase: (-phrase[1], phrase[0])))
+
+
+def within_phrases(window: WindowText, phrases: frozenset[Phrase]) -> Iterator[tuple[int, int]]:
+    """Yield the places of the two tokens of every phrase of the window."""
+    return (
+        (before, after)
+        for before, after in neighbours(window)
+        if (window.texts[before], window.texts[after]) in phrases
+    )
+
+
+def prepare(material: Material) -> Analyzer:
+    """Return the analyzer of the fixed phrases of a corpus.
+
+    Raises:
+        SettingsError: the options cannot be used.
+    """
+    options = validated(CollocationOptions, material.options, f"analyzer '{NAME}'")
+    counts: Counter[Phrase] = Counter()
+    with task("Counting pairs of tokens") as work:
+        for tokens in material.documents():
+            window = window_text(tokens)
+            counts.update((window.texts[before], window.texts[after]) for before, after in neighbours(window))
+            work.advance()
+    return collocation(fixed_phrases(counts, options), options)
+
+
+def collocation(phrases: Iterable[Phrase], options: CollocationOptions) -> Analyzer:
+    """Return the analyzer of these phrases, the strongest first."""
+    ordered = list(phrases)
+    named = ", ".join(
+        ("" if is_han(one) and is_han(other) else " ").join((one, other)) for one, other in ordered[:SHOWN]
+    )
+    pairs = partial(within_phrases, phrases=frozenset(ordered))
+    return Analyzer(
+        name=NAME,
+        run=partial(partner_share, pairs=pairs),
+        rows=partial(sees_partner, pairs=pairs),
+        unit="share",
+        bounds=(0, 1),
+        summary="share of attention on the other token of a fixed phrase" + (f", such as {named}" if named else ""),
+        formula="mean over the rows i that see the other token of a phrase of Σ α(i, j) over those tokens j; a phrase "
+        f"is a pair of neighbours seen {options.least_count} times or more with "
+        f"ln(p(xy) / p(x) p(y)) / -ln p(xy) ≥ {options.least_information:g}",
+        source="Church and Hanks 1990, Word Association Norms, Mutual Information, and Lexicography; "
+        "normalised as by Bouma 2009",
+        sentence="puts {value} of its attention on the other token of a fixed phrase",
+    )
+
+
+@hookimpl
+def headwise_analyzers() -> Iterable[Analyzer]:
+    """Offer `collocation`; before it has seen a corpus it knows no phrase."""
+    yield replace(collocation((), CollocationOptions()), prepare=prepare)

@@ -1,1 +1,62 @@
-"""To be written."""
+"""How much a head looks at the same place in the neighbouring clause, where the two are of one length.
+
+Chinese verse and ornate prose set clause against clause: in 祥雲迷鳳閣，瑞氣罩龍樓 cloud stands against vapour, phoenix
+against dragon, tower against mansion. A head that follows the parallel looks from 氣 to 雲. A clause is what stands
+between two marks that end one, or between line ends; its length is in tokens, marks not counted, three at least; one
+that the window may have cut does not count. `parallel-verse` counts clauses that the corpus marks as verse, and
+`parallel-prose` those that hold none. In verse of one length the place is always as far away: read this number beside
+what a fixed distance gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import pairwise
+
+from headwise import Analyzer, hookimpl
+from headwise_plugins.analyzers.partners import partner_share, sees_partner
+from headwise_plugins.chinese.clauses import clauses
+from headwise_plugins.chinese.window_text import WindowText
+
+LEAST = 3
+"""Tokens of a clause, at least: of two tokens nearly everything would be a parallel."""
+
+
+def parallels(window: WindowText, *, verse: bool) -> Iterator[tuple[int, int]]:
+    """Yield every pair of the same place in two neighbouring clauses, of verse or of prose.
+
+    >>> from headwise import Tokens
+    >>> from headwise_plugins.chinese.window_text import window_text
+    >>> list(parallels(window_text(Tokens.of("說時遲，那時快，史進提刀。")), verse=False))
+    [(0, 4), (1, 5), (2, 6)]
+    """
+    for before, after in pairwise(clauses(window)):
+        of_a_kind = before.verse == after.verse == verse and before.whole and after.whole
+        if of_a_kind and len(before.places) == len(after.places) >= LEAST:
+            yield from zip(before.places, after.places, strict=True)
+
+
+def parallel_analyzer(kind: str, *, verse: bool) -> Analyzer:
+    """Return the analyzer of one kind of text."""
+    pairs = partial(parallels, verse=verse)
+    return Analyzer(
+        name=f"parallel-{kind}",
+        run=partial(partner_share, pairs=pairs),
+        rows=partial(sees_partner, pairs=pairs),
+        unit="share",
+        bounds=(0, 1),
+        summary=f"share of attention on the same place in the neighbouring clause of the same length, in {kind}",
+        formula=f"mean over the rows i that see such a token of Σ α(i, j) over the tokens j of the same place in the "
+        f"clause before or after, of as many tokens, {LEAST} at least",
+        source="headwise's own; of the parallel couplet, Liu Xie, 文心雕龍, chapter 麗辭",
+        sentence=f"puts {{value}} of its attention on the same place in the neighbouring clause of the same length, "
+        f"in {kind}",
+    )
+
+
+@hookimpl
+def headwise_analyzers() -> Iterable[Analyzer]:
+    """Offer `parallel-verse` and `parallel-prose`."""
+    yield parallel_analyzer("verse", verse=True)
+    yield parallel_analyzer("prose", verse=False)

@@ -1,1 +1,126 @@
-"""To be written."""
+"""How much more a head looks at line ends that rhyme than at line ends that do not.
+
+Heads that gather on the ends of clauses look at rhymes too, since rhymes stand there. So the attention of the last
+character of a clause on the clause ends that rhyme with it is held against what as many clause ends that do not rhyme
+get: 0 for a head that does not tell them apart, and exactly 0 for even attention. It is 1 where all attention is on
+rhymes; where one clause end that does not rhyme has all, it is minus the rhymes in view for each one that does not.
+
+A clause end is the last Chinese character before a mark that ends a clause, in verse and in prose. The same character
+once more is left out: it would rhyme for every head that looks for repetition. How two characters rhyme stands in
+`headwise_plugins.chinese.rhymes`. Only clause ends are counted that see one that rhymes and one that does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import combinations
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from headwise import Analyzer, hookimpl
+from headwise_plugins.chinese.clauses import clauses
+from headwise_plugins.chinese.rhymes import rhyme
+from headwise_plugins.chinese.window_text import is_han, window_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from headwise import Block, Tokens
+
+
+class ClauseEnds(NamedTuple):
+    """The last characters of the clauses of a window."""
+
+    places: torch.Tensor
+    """int64 (ends,): their tokens in the window."""
+    characters: torch.Tensor
+    """int64 (ends,): the number of each one's character."""
+    rhyming: torch.Tensor
+    """bool (characters, characters): which rhyme; a character does not count as rhyming with itself."""
+    other: torch.Tensor
+    """bool (characters, characters): which do not rhyme."""
+
+
+def rhyme_preference(block: Block) -> torch.Tensor:
+    """Return each clause end's attention on rhymes over that on as many others; float32 (heads, queries), at most 1.
+
+    It is worked out in float64, so that even attention gives 0 to the last bit; 0 in rows that do not count.
+    """
+    import torch
+
+    rows, ends, rhyming, other = _seen(block)
+    picked = block.weights[:, rows][..., ends]  # (heads, rows, ends)
+    precise = (picked.cpu() if picked.device.type == "mps" else picked).double()  # mps has no float64
+    on_rhymes, on_others = ((precise * seen.to(precise)).sum(-1) for seen in (rhyming, other))  # each (heads, rows)
+    per_other = on_others / other.sum(-1).to(precise.device).clamp(min=1)
+    values = torch.zeros_like(block.weights[..., 0])  # (heads, queries)
+    both = rhyming.any(-1) & other.any(-1)  # (rows,)
+    values[:, rows] = (on_rhymes - rhyming.sum(-1).to(precise.device) * per_other).to(values) * both
+    return values
+
+
+def sees_rhyme_and_other(block: Block) -> torch.Tensor:
+    """Tell which rows are clause ends that see one that rhymes and one that does not; bool (queries,)."""
+    import torch
+
+    rows, _, rhyming, other = _seen(block)
+    counts = torch.zeros_like(block.queries, dtype=torch.bool)
+    counts[rows] = rhyming.any(-1) & other.any(-1)
+    return counts
+
+
+def _seen(block: Block) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the clause ends among the rows and among the keys, and which rhyme or do not and are seen.
+
+    Returns:
+        int64 (rows,) of the block; int64 (ends,) of the keys; bool (rows, ends) twice.
+    """
+    known = _clause_ends(block.window_tokens)
+    places, characters, rhyming, other = (tensor.to(block.queries.device) for tensor in known)
+    of_key = places < block.visible.shape[-1]  # (all ends,)
+    number, rows = (places[:, None] == block.queries).nonzero(as_tuple=True)  # each (rows,)
+    ends = places[of_key]
+    visible = block.visible[rows][:, ends]  # (rows, ends)
+    pair = characters[number][:, None], characters[of_key]  # together (rows, ends)
+    return rows, ends, rhyming[pair] & visible, other[pair] & visible
+
+
+@lru_cache(maxsize=16)  # tokens are known again by being the very same
+def _clause_ends(tokens: Tokens) -> ClauseEnds:
+    import torch
+
+    last = [clause.places[-1] for clause in clauses(window_text(tokens)) if clause.marked]
+    places = [place for place in last if is_han(tokens.texts[place])]
+    characters = [tokens.texts[place][-1] for place in places]
+    number_of = {character: number for number, character in enumerate(dict.fromkeys(characters))}
+    pairs = [(number_of[one], number_of[other]) for one, other in combinations(number_of, 2) if rhyme(one, other)]
+    rhyming = torch.zeros(len(number_of), len(number_of), dtype=torch.bool)  # (characters, characters)
+    rhyming[tuple(torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T)] = True
+    rhyming |= rhyming.T.clone()
+    return ClauseEnds(
+        torch.tensor(places, dtype=torch.int64),
+        torch.tensor([number_of[character] for character in characters], dtype=torch.int64),
+        rhyming,
+        ~rhyming & ~torch.eye(len(number_of), dtype=torch.bool),
+    )
+
+
+@hookimpl
+def headwise_analyzers() -> Iterable[Analyzer]:
+    """Offer `rhyme`."""
+    yield Analyzer(
+        name="rhyme",
+        run=rhyme_preference,
+        rows=sees_rhyme_and_other,
+        unit="share",
+        bounds=(-inf, 1),
+        summary="attention on clause ends that rhyme, over that on as many clause ends that do not",
+        formula="mean over the clause ends i that see a set R of clause ends that rhyme and a set N of those that do "
+        "not, neither empty, of Σ α(i, j) over R - |R| / |N| Σ α(i, j) over N",
+        source="headwise's own; rhymes by the Guangyun (1008, as in qieyun) where it has both characters, "
+        "else by modern finals (pypinyin)",
+        sentence="puts {value} more of its attention on clause ends that rhyme than on as many that do not",
+        modules=("Qieyun", "pypinyin"),
+        extra="headwise[zh]",
+    )
