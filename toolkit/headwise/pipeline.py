@@ -6,7 +6,7 @@ A step that is done is not done again; one that was cut continues. What it wrote
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,15 @@ from typing import Any, Self
 import torch
 
 from headwise import analysis, evidence, export, progress, roles, tokenization
+from headwise.ablation import HOWS, How
+from headwise.ablation_study import ablation_study
 from headwise.contracts import ReadOptions, Recipe
 from headwise.corpus import open_corpus
 from headwise.device import choose_device, deterministic
 from headwise.errors import HeadwiseError, RunFolderError, SettingsError
 from headwise.failure import Failure
 from headwise.figures import FigureFormat, write_figures
+from headwise.held_out import text_with_losses
 from headwise.model_store import load_model, save_model
 from headwise.observation import observe
 from headwise.preparation import Options, merged, refuse_unknown
@@ -216,13 +219,35 @@ class Pipeline:
         """Write the evidence and the roles; a rule set that fails costs its own roles alone."""
         resampling = Resampling(self.settings.seed, self.settings.resamples, self.settings.confidence)
         with progress.task("Weighing the evidence"):
-            measured = (stage.read_table(f"{name}.parquet").to_pandas() for name in ("measurements", "stretches"))
-            weighed = evidence.weigh(*measured, resampling)
+            measurements = stage.read_table("measurements.parquet").to_pandas()
+            stretches = stage.read_table("stretches.parquet").to_pandas()
+            weighed = evidence.weigh(measurements, stretches, resampling)
             offered = self.registry.offered("rule set")
             weighed, table, failures = roles.give_roles(weighed, offered, self.settings.rules, strict=self.strict)
         stage.write_frame("evidence.parquet", weighed)
         stage.write_frame("roles.parquet", table)
         return failures
+
+    def ablate(self, ways: Sequence[How] = HOWS, windows: int = 512) -> None:
+        """Held-out text -> ablation: what the loss gains without each head, on at most so many windows."""
+        self._done("train")
+        loaded = load_model(self.folder, self.registry, choose_device(self.settings.device))
+        text = text_with_losses(loaded, TokenStore(self.folder.path / "tokens.parquet"), windows, self._pad_to)
+        resampling = Resampling(self.settings.seed, self.settings.resamples, self.settings.confidence)
+        with deterministic():
+            study = ablation_study(loaded, text, ways=ways, pad_to=self._pad_to, resampling=resampling)
+        stage = self.folder.stage("ablate")
+        stage.write_frame("ablation.parquet", study.table)
+        self._finish(
+            "ablate",
+            ["ablation.parquet"],
+            staged=stage,
+            ways=list(ways),
+            windows=len(text.ids),
+            of_windows=text.every,
+            held_out=text.held_out,
+            agreement=study.agreement,
+        )
 
     def report(self, report_format: str = "html") -> Path:
         """measurements, evidence -> report: run the renderers and write the page."""
@@ -281,9 +306,10 @@ class Pipeline:
 
     def _finish(self, step: str, files: Iterable[str], *, staged: RunFolder | None = None, **details: Any) -> None:
         """Record a step as done; what follows from it has to be done again, and what it left unfinished is gone."""
-        following = {"tokens": ("train", "export", "analyze"), "train": ("export", "analyze")}.get(step, ())
+        of_model = ("export", "analyze", "ablate")
+        following = {"tokens": ("train", *of_model), "train": of_model}.get(step, ())
         drawn = [known for known in self.folder.manifest["steps"] if known == "report" or known.startswith("figures-")]
-        self.folder.forget(*following, *(drawn if step in {"tokens", "train", "export", "analyze"} else ()))
+        self.folder.forget(*following, *(drawn if step in {"tokens", "train", *of_model} else ()))
         self.folder.finish(step, files, staged=staged, **details)
         self.folder.clear_work()
 
