@@ -40,6 +40,17 @@ def format_value(value: float, unit: str) -> str:
     return f"{value:z.{decimals}f}"
 
 
+def format_change(change: float, low: float, high: float) -> str:
+    """Return what a loss gains as text, with its interval where there is one; '–' where it was not taken.
+
+    >>> format_change(0.0123, 0.011, 0.0136), format_change(-0.5, float("nan"), float("nan"))
+    ('+0.0123 (0.0110 to 0.0136)', '-0.5000')
+    """
+    if math.isnan(change):
+        return "–"
+    return f"{change:+z.4f}" + ("" if math.isnan(low) else f" ({low:z.4f} to {high:z.4f})")
+
+
 def format_q(q: float) -> str:
     """Return a q-value as text with its letter; a very small one as a bound.
 

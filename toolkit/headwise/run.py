@@ -100,6 +100,8 @@ class Run:
         if "ablate" not in self.manifest["steps"]:
             return evidence
         ablation = self.ablation().query("how == 'zero'").set_index(["layer", "head"])
+        if ablation.empty:
+            return evidence
         costs = ablation[["change", "low", "high"]].add_prefix("ablation_").join(ablation["importance"])
         return evidence.join(costs, on=["layer", "head"])
 
@@ -108,7 +110,7 @@ class Run:
         return self._frame("roles.parquet")
 
     def ablation(self) -> pd.DataFrame:
-        """One row for each head and way to ablate it: what the held-out loss gains without it, beside its control."""
+        """One row for each way to ablate a head, and head: what the held-out loss gains, beside its control."""
         return self._frame("ablation.parquet")
 
     def emergence(self) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headwise.block import HeadName
-from headwise.format import format_interval, format_q, format_value
+from headwise.format import format_change, format_interval, format_q, format_value
 from headwise.tables import MIXED, NO_PATTERN, READINGS
 
 if TYPE_CHECKING:
@@ -112,9 +112,4 @@ def _cost(row: Row) -> str:
     """
     if "ablation_change" not in row:
         return ""
-    change = f"{row['ablation_change']:+z.4f}"
-    return (
-        change
-        if math.isnan(row["ablation_low"])
-        else (f"{change} ({row['ablation_low']:z.4f} to {row['ablation_high']:z.4f})")
-    )
+    return format_change(row["ablation_change"], row["ablation_low"], row["ablation_high"])
