@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ def merged(
     The fixed distance that gives most is chosen here, over all chunks, for each analyzer. Without `by_stretches` the
     table of stretches stays empty. Returns the names of the files.
     """
-    rows = replace(rows, fixed=_best_fixed(files, rows))
+    rows = replace(rows, fixed=best_fixed(map(PartSums.load, files), rows))
     tables: dict[str, Callable[[PartSums], pa.Table]] = {
         "measurements.parquet": rows.of_documents,
         "pairs.parquet": rows.of_pairs,
@@ -70,7 +70,7 @@ def _writing(stage: RunFolder, name: str) -> Iterator[Callable[[pa.Table], None]
         write()
 
 
-def _best_fixed(files: Sequence[Path], rows: MeasuredRows) -> dict[str, int]:
+def best_fixed(parts: Iterable[PartSums], rows: MeasuredRows) -> dict[str, int]:
     """Return for each analyzer which of the fixed distances gives most over the whole corpus, the first of equals.
 
     The rows that count are the same for all of them, so sums are compared.
@@ -79,8 +79,8 @@ def _best_fixed(files: Sequence[Path], rows: MeasuredRows) -> dict[str, int]:
         return {}
     place = rows.nulls.at_offsets(len(rows.heads))
     sums = torch.zeros(len(rows.analyzers), len(rows.nulls.offsets), dtype=torch.float64)  # (analyzers, offsets)
-    for path in files:
-        sums += PartSums.load(path).readings[READINGS[0]].sums[:, place].sum(-1)
+    for part in parts:
+        sums += part.readings[READINGS[0]].sums[:, place].sum(-1)
     return dict(zip(rows.analyzers, sums.argmax(1).tolist(), strict=True))
 
 
