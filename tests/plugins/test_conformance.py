@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,15 @@ OWN = [
 ]
 
 
+UNPREPARED = [replace(one, prepare=None) for one in OWN if isinstance(one, Analyzer) and one.prepare is not None]
+
+
+@parametrize_with_checks(UNPREPARED)
+def test_keeps_its_promises_before_it_is_prepared(analyzer: Analyzer, check: Callable[[Analyzer], None]) -> None:
+    """`headwise.analyze` knows no corpus and runs every analyzer as it is."""
+    check(analyzer)
+
+
 @parametrize_with_checks(OWN)
 def test_keeps_its_promises(
     analyzer: Analyzer | PairAnalyzer, check: Callable[[Analyzer | PairAnalyzer], None]
@@ -28,8 +38,11 @@ def test_keeps_its_promises(
 def test_the_promised_analyzers_are_there() -> None:
     """Each analyzer that headwise brings is found by its name."""
     assert [analyzer.name for analyzer in OWN] == [
-        "entropy", "entropy-share", "first-token", "hellinger", "jensen-shannon", "largest-weight", "locality",
-        "mean-distance", "next", "padding", "previous", "punctuation-focus", "self", "sentence-start",
+        "collocation", "dependency", "entropy", "entropy-share", "far", "first-token", "hellinger", "induction",
+        "jensen-shannon", "largest-weight", "locality", "mean-distance", "next", "padding", "parallel-prose",
+        "parallel-verse", "points-at-dependency", "points-at-next", "points-at-previous", "points-at-self", "previous",
+        "punctuation-focus", "rare-token", "rhyme", "same-token", "same-word", "self", "sentence-start",
+        "subject-predicate", "trigger-characters",
     ]  # fmt: skip
 
 

@@ -8,9 +8,10 @@ count: after nearly every mark stands a clause, and a head that looks at the sta
 Only rows with such a key in view are counted.
 
 On a sequence that is repeated as a whole, the gap is the same in every row, so a head that merely looks a fixed number
-of tokens back scores there, too. In running text the gaps vary, so a head of one fixed distance meets such a key in few
-rows alone. What it gets there is taken off by two of the nulls: `distance` gives what the head's own distance profile
-puts on these keys, and `fixed distance` the most that any one distance puts on them. Induction is what exceeds both.
+of tokens back scores there, too. In running text the gaps vary, and a head of one fixed distance meets such a key in
+few rows alone. What it gets there is taken off by two of the nulls. `distance` is what the head's own distance profile
+puts on these keys: a head that always looks at one distance, however far, is its own profile and exceeds it by nothing.
+`fixed distance` is the most that a single one of the near distances puts on them.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
                    `points-at-previous`, `points-at-self`, `points-at-next`
     syntactic      it finds the token in a syntactic relation to the query more often, by 10 points or more, than one
                    that always looks at the most frequent distance of that relation (section 5.2)
-                   `subject-predicate`, `dependency`, against the null `fixed distance`
+                   `points-at-dependency`, `subject-predicate`, against the null `fixed distance`
     rare tokens    the largest weight is on the rarest token (section 5.3)
                    `rare-token`
 
@@ -13,8 +13,10 @@ headwise departs from them in this:
 - The whole interval must lie beyond the threshold, not the number alone.
 - Of all relative places only the previous token, the token itself and the next one are tried. They report that in
   practice it is one of the neighbours.
-- A syntactic head is judged by the share of its attention on the related token, in the place of the accuracy of its
-  largest weight, and the distance that it is held against is the one that gives most on that share.
+- They take each of four relations by itself and in each direction, and count the rows whose largest weight is right.
+  `points-at-dependency` counts such rows for all relations together, in both directions; for subjects alone, the share
+  of attention stands in for that count. The distance that they are held against is, of those up to five tokens to
+  either side, the one that gives most of the same number.
 - They give no threshold for rare tokens: their head finds the rarest token in 66 % of the sentences on one corpus, and
   one of the two rarest in more than half on another. Here more than half of the rows are asked for.
 - They look only at heads that matter for the translation by layer-wise relevance propagation; here it is every head.
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 POSITIONAL = ("points-at-previous", "points-at-self", "points-at-next")
 """The analyzers that make a head positional."""
-SYNTACTIC = ("subject-predicate", "dependency")
+SYNTACTIC = ("points-at-dependency", "subject-predicate")
 """The analyzers that make a head syntactic."""
 MOST_ROWS = 0.9
 """The least share of rows of a positional head."""
@@ -58,7 +60,7 @@ def assign(evidence: pd.DataFrame) -> list[str]:
 def _role(analyzer: str, least: float, *, beyond_distance: bool) -> str:
     """Return the role for a number whose interval begins at `least`; NaN earns none.
 
-    >>> _role("points-at-next", 0.9, beyond_distance=False), _role("dependency", 0.3, beyond_distance=True)
+    >>> _role("points-at-next", 0.9, beyond_distance=False), _role("subject-predicate", 0.3, beyond_distance=True)
     ('positional', 'syntactic')
     """
     if analyzer in POSITIONAL and least >= MOST_ROWS:

@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwise import Block
+from headwise.block import even_weights
+from headwise.nulls import Nulls
+from headwise.profile import ProfileSums
 from headwise.testing import make_block
 from headwise_plugins.analyzers.induction import induction, sees_follower
 
@@ -38,21 +41,24 @@ def followers(text: str, query: int) -> list[int]:
 
 
 def at_distance(tokens: int, distance: int) -> torch.Tensor:
-    """A head that looks a fixed distance back, and at the first token where that is none; (1, tokens, tokens)."""
-    weights = torch.zeros(tokens, tokens)
-    weights[torch.arange(tokens), (torch.arange(tokens) - distance).clamp(min=0)] = 1
-    return weights[None]
+    """A head that looks a fixed distance back, and nowhere where there is no such token; (1, tokens, tokens)."""
+    return torch.diag(torch.ones(tokens - distance), -distance)[None]
+
+
+def perfect(text: str) -> torch.Tensor:
+    """A head that looks evenly at what counts, and at the token itself where nothing does; (1, tokens, tokens)."""
+    weights = torch.zeros(1, len(text), len(text))
+    for query in range(len(text)):
+        keys = followers(text, query) or [query]
+        weights[0, query, keys] = 1 / len(keys)
+    return weights
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_head_of_induction_has_all_and_one_of_a_fixed_distance_little(mean_of: Mean, seed: int) -> None:
     """With six gaps, each of four rows, the best fixed distance meets a sixth of the rows; induction meets all."""
     text = varied(seed)
-    perfect = torch.zeros(1, len(text), len(text))
-    for query in range(len(text)):
-        keys = followers(text, query) or [query]
-        perfect[0, query, keys] = 1 / len(keys)
-    assert mean_of("induction", make_block(text, weights=perfect)) == [1]
+    assert mean_of("induction", make_block(text, weights=perfect(text))) == [1]
     by_distance = [
         mean_of("induction", make_block(text, weights=at_distance(len(text), distance)))[0]
         for distance in range(len(text))
@@ -60,6 +66,24 @@ def test_a_head_of_induction_has_all_and_one_of_a_fixed_distance_little(mean_of:
     assert max(by_distance) == pytest.approx(1 / len(GAPS))
     assert by_distance[:2] == [0, 0]  # the token itself and the previous one
     assert sum(share > 0 for share in by_distance) == len(GAPS)
+
+
+def test_a_head_of_a_fixed_distance_does_not_exceed_its_own_profile(mean_of: Mean) -> None:
+    """What its distances alone explain is all that such a head has, also where the distance is far; not so induction.
+
+    Phrases are read again after 6 to 17 tokens, where nothing but the head's own profile holds its number down.
+    """
+    text = varied(seed=0)
+    own = torch.cat([at_distance(len(text), gap + PHRASE - 1) for gap in GAPS] + [perfect(text)])
+    plain = make_block(text, heads=1)
+    block = make_block(text, weights=torch.cat([own, even_weights(plain.visible)[None]]))
+    profile = ProfileSums(len(own), len(text) - 1)
+    profile.add(block)
+    nulls = Nulls(profile, untrained=False)
+    numbers = mean_of("induction", nulls.appended(block))
+    by_distance = numbers[nulls.heads.by_distance(len(own))]
+    assert by_distance[:-1] == pytest.approx(numbers[: len(GAPS)]) == [pytest.approx(1 / len(GAPS))] * len(GAPS)
+    assert (numbers[len(GAPS)], by_distance[-1] < 0.2) == (1, True)
 
 
 def test_a_doubled_sequence_has_it_on_one_diagonal(mean_of: Mean) -> None:

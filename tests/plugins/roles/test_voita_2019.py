@@ -30,7 +30,7 @@ def test_positional_is_nine_rows_of_ten_at_one_place(analyzer: str) -> None:
     assert assign(evidence({"analyzer": analyzer, "chance": 0.25, "low": 0.65 + LEAST})) == ["positional"]
 
 
-@pytest.mark.parametrize("analyzer", ["subject-predicate", "dependency"])
+@pytest.mark.parametrize("analyzer", ["points-at-dependency", "subject-predicate"])
 def test_syntactic_is_ten_points_over_the_best_fixed_distance(analyzer: str) -> None:
     """What decides is the excess over that null; the role stands in the row against even attention."""
     even = {"analyzer": analyzer, "low": 0.4}
@@ -43,8 +43,8 @@ def test_syntactic_is_ten_points_over_the_best_fixed_distance(analyzer: str) -> 
 
 def test_the_excess_of_another_head_analyzer_or_reading_does_not_count() -> None:
     """A syntactic head clears the null itself, by the same number, in the raw reading."""
-    even = {"analyzer": "dependency", "low": 0.4}
-    fixed = {"analyzer": "dependency", "null": "fixed distance", "low": 0.2}
+    even = {"analyzer": "points-at-dependency", "low": 0.4}
+    fixed = {"analyzer": "points-at-dependency", "null": "fixed distance", "low": 0.2}
     assert assign(evidence(even, {**fixed, "head": 1})) == ["", ""]
     assert assign(evidence(even, {**fixed, "analyzer": "subject-predicate"})) == ["", ""]
     assert assign(evidence(even, {**fixed, "reading": "without first key"})) == ["", ""]
