@@ -27,12 +27,25 @@ HOWS: tuple[How, ...] = get_args(How)
 evenly to all that it can see."""
 
 
+def known_way(how: str) -> How:
+    """Return a way to ablate a head by its name.
+
+    >>> known_way("zreo")
+    Traceback (most recent call last):
+    headwise.errors.UnknownNameError: there is no ablation 'zreo'; did you mean 'zero'? Known: even, mean, zero
+    """
+    for known in HOWS:
+        if known == how:
+            return known
+    raise UnknownNameError("ablation", how, HOWS)
+
+
 @contextmanager
 def ablating(
     model: torch.nn.Module,
     layer: int,
     heads: int | Iterable[int],
-    how: How = "zero",
+    how: str = "zero",
     *,
     mean: torch.Tensor | None = None,
 ) -> Iterator[None]:
@@ -63,9 +76,8 @@ def ablating(
     [2.0, 4.0]
     """
     chosen = list(heads) if isinstance(heads, Iterable) else [heads]
-    if how not in HOWS:
-        raise UnknownNameError("ablation", how, HOWS)
-    if how == "mean" and mean is None:
+    way = known_way(how)
+    if way == "mean" and mean is None:
         message = "a head is replaced by its mean, but no mean was given; give `mean`, as `mean_outputs` returns it"
         raise SettingsError(message)
     layers = done = 0
@@ -78,7 +90,7 @@ def ablating(
         done += 1
         _refuse_missing_heads(call, chosen)
         output = call.output.clone()  # (windows, heads, queries, width)
-        output[:, chosen] = _replacement(call, chosen, how, mean)
+        output[:, chosen] = _replacement(call, chosen, way, mean)
         return output
 
     with watching(model, replace):

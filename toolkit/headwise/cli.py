@@ -16,7 +16,19 @@ from headwise.errors import HeadwiseError, UnknownNameError
 from headwise.progress import shown_by
 from headwise.registry import PluginWarning, installed
 
-COMMANDS = ("run", "train", "export", "analyze", "report", "figures", "generate", "corpora", "plugins", "verify")
+COMMANDS = (
+    "run",
+    "train",
+    "export",
+    "analyze",
+    "ablate",
+    "report",
+    "figures",
+    "generate",
+    "corpora",
+    "plugins",
+    "verify",
+)
 """headwise's own commands, in the order of the work; plugins add theirs behind them."""
 
 

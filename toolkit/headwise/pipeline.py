@@ -6,7 +6,7 @@ A step that is done is not done again; one that was cut continues. What it wrote
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 
 from headwise import analysis, evidence, export, progress, roles, tokenization
-from headwise.ablation import HOWS, How
+from headwise.ablation import HOWS, known_way
 from headwise.ablation_study import ablation_study
 from headwise.contracts import ReadOptions, Recipe
 from headwise.corpus import open_corpus
@@ -228,21 +228,25 @@ class Pipeline:
         stage.write_frame("roles.parquet", table)
         return failures
 
-    def ablate(self, ways: Sequence[How] = HOWS, windows: int = 512) -> None:
-        """Held-out text -> ablation: what the loss gains without each head, on at most so many windows."""
+    def ablate(self, ways: Iterable[str] = (), windows: int = 512) -> None:
+        """Held-out text -> ablation: what the loss gains without each head, on at most so many windows.
+
+        `ways` are some of `headwise.ablation.HOWS`; none of them is all.
+        """
+        chosen = [known_way(how) for how in dict.fromkeys(ways)] or HOWS
         self._done("train")
         loaded = load_model(self.folder, self.registry, choose_device(self.settings.device))
         text = text_with_losses(loaded, TokenStore(self.folder.path / "tokens.parquet"), windows, self._pad_to)
         resampling = Resampling(self.settings.seed, self.settings.resamples, self.settings.confidence)
         with deterministic():
-            study = ablation_study(loaded, text, ways=ways, pad_to=self._pad_to, resampling=resampling)
+            study = ablation_study(loaded, text, ways=chosen, pad_to=self._pad_to, resampling=resampling)
         stage = self.folder.stage("ablate")
         stage.write_frame("ablation.parquet", study.table)
         self._finish(
             "ablate",
             ["ablation.parquet"],
             staged=stage,
-            ways=list(ways),
+            ways=list(chosen),
             windows=len(text.ids),
             of_windows=text.every,
             held_out=text.held_out,
