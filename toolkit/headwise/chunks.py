@@ -147,7 +147,7 @@ def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
 
 def _measure_document(reader: Opened, name: str, measuring: Measuring, nulls: Nulls, work: Work) -> DocumentSums:
     tokens = _tokens(reader.store, name)
-    rows = _stretch_rows(len(tokens)) if work.by_stretches else len(tokens)
+    rows = stretch_rows(len(tokens)) if work.by_stretches else len(tokens)
     sums = measuring.start(work.heads, nulls.heads)
     before = _blocks(reader.untrained, tokens, work.pad_to) if reader.untrained else repeat(None)
     for block, unlearned in zip(_blocks(reader.model, tokens, work.pad_to), before, strict=False):
@@ -156,7 +156,7 @@ def _measure_document(reader: Opened, name: str, measuring: Measuring, nulls: Nu
     return sums
 
 
-def _stretch_rows(length: int) -> int:
+def stretch_rows(length: int) -> int:
     """How many rows of a document make a stretch: contiguous ones, since neighbouring rows depend on each other."""
     return max(STRETCH_ROWS, -(-length // STRETCHES))
 
