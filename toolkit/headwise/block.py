@@ -77,3 +77,15 @@ def even_weights(visible: torch.Tensor) -> torch.Tensor:
     """
     seen = visible.float()  # (queries, keys)
     return seen / seen.sum(-1, keepdim=True).clamp(min=1)
+
+
+def seen_span(visible: torch.Tensor) -> torch.Tensor:
+    """Return, for each row, every key from the first to the last that it sees, bool (queries, keys).
+
+    >>> seen_span(torch.tensor([[False, True, False, True, False]])).tolist()
+    [[False, True, True, True, False]]
+    """
+    seen = visible.int()  # (queries, keys)
+    after_first = seen.cummax(-1).values
+    before_last = seen.flip(-1).cummax(-1).values.flip(-1)
+    return (after_first & before_last).bool()

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from headwise import progress
-from headwise.block import Block
+from headwise.block import Block, seen_span
 from headwise.reading import read
 from headwise.run_folder import RunFolder
 from headwise.tables import ATTENTION, SCHEMA_VERSION
@@ -144,7 +143,7 @@ def _row_groups(
 
 def _table(document: str, window: int, block: Block) -> pa.Table:
     """Return one block as rows of the attention table: for each head, its query rows in order."""
-    span = _seen_span(block.visible)  # (queries, keys)
+    span = seen_span(block.visible.cpu())  # (queries, keys)
     lengths = span.sum(-1).numpy()  # (queries,)
     heads, queries = block.weights.shape[:2]
     flat = block.weights.cpu()[:, span].flatten().numpy()  # head by head, row by row
@@ -162,11 +161,3 @@ def _table(document: str, window: int, block: Block) -> pa.Table:
         ),
     }  # fmt: skip
     return pa.table([pa.array(columns[name]) for name in ATTENTION.names], schema=ATTENTION)
-
-
-def _seen_span(visible: torch.Tensor) -> torch.Tensor:
-    """Return, for each row, every key from the first to the last that it sees, bool (queries, keys)."""
-    seen = visible.cpu().int()  # (queries, keys)
-    after_first = seen.cummax(-1).values
-    before_last = seen.flip(-1).cummax(-1).values.flip(-1)
-    return (after_first & before_last).bool()
