@@ -12,6 +12,9 @@ In a test of your own plugin:
 Elsewhere `check_analyzer(analyzer)` returns what was found, and `make_block` makes blocks to try an analyzer on. An
 analyzer that is prepared from the corpus is prepared from the kit's own documents before it is checked;
 `sample_material` gives them, with options if there are any.
+
+Whether an analyzer finds what it looks for is seen on heads whose truth is known: a `Planting` plants patterns at a
+given strength into noise, and `planted_evidence` says of such heads what headwise would say.
 """
 
 from headwise.testing.blocks import SAMPLE, make_block, rows_of, sample_blocks
@@ -35,12 +38,16 @@ from headwise.testing.pair_checks import (
     check_one_number_a_pair,
     check_symmetric,
 )
+from headwise.testing.planted_evidence import planted_evidence
+from headwise.testing.planting import PATTERNS, Planting, shuffled_keys
 from headwise.testing.preparation import SAMPLES, check_prepared_alike_each_time, prepared, sample_material
 
 __all__ = [
+    "PATTERNS",
     "SAMPLE",
     "SAMPLES",
     "CheckResult",
+    "Planting",
     "check_analyzer",
     "check_bounded_as_declared",
     "check_each_head_depends_on_itself_alone",
@@ -61,8 +68,10 @@ __all__ = [
     "checks_for",
     "make_block",
     "parametrize_with_checks",
+    "planted_evidence",
     "prepared",
     "rows_of",
     "sample_blocks",
     "sample_material",
+    "shuffled_keys",
 ]
