@@ -101,8 +101,8 @@ def _weighed(measurements: pd.DataFrame, stretches: pd.DataFrame, null: str, res
 
 def _told(places: Integers, found: Intervals) -> pd.DataFrame:
     """Return intervals as columns, for the rows at these places."""
-    columns = {"low": found.low, "high": found.high, "p": found.p, "method": list(found.method)}
-    return pd.DataFrame(columns, index=places)
+    method = pd.Series(found.method, index=places, dtype="str")
+    return pd.DataFrame({"low": found.low, "high": found.high, "p": found.p, "method": method}, index=places)
 
 
 def _sums(frame: pd.DataFrame, unit: list[str], null: str) -> _Sums:
