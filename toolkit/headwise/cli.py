@@ -22,6 +22,7 @@ COMMANDS = (
     "export",
     "analyze",
     "ablate",
+    "claims",
     "report",
     "figures",
     "generate",

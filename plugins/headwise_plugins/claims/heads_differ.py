@@ -1,0 +1,209 @@
+"""Whether the heads of a run look at different things, and whether training has made them so.
+
+Two comparisons, and the claim needs both. Heads of the trained model must lie farther apart than those of the same
+model before training: by the Hellinger distance of their attention, row by row, over documents; of too few documents
+for an interval, by how far their measurements lie apart over stretches of rows. And a head must differ from another
+head more than from itself on another text: each head's measurements on one half of the corpus (every other document,
+or every other stretch) are held against those of the other heads, and its own, on the other half. Measurements are
+those that are shares of attention; their distance is the mean absolute difference.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from headwise.claims import OPEN, WORDS, answer
+from headwise.contracts import Verdict
+from headwise.resampling import Resampling
+
+if TYPE_CHECKING:
+    from headwise.run import Run
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+NAME = "heads-differ"
+GIVEN = {"untrained": "before training", "other half": "for the same head on the other half of the corpus"}
+"""What the distance is held against, and how a sentence says it."""
+MARGIN = 0.05
+"""By how much the Hellinger distance must exceed that before training."""
+SHARES_MARGIN = 0.01
+"""By how much a difference of shares, the mean over all measurements, must exceed what it is held against: a head that
+stands alone by a tenth of its attention does so in one measurement of ten or so."""
+FEW_DOCUMENTS = 20
+"""With fewer documents, stretches of rows are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How far heads lie apart, what that is held against, and the interval of the difference."""
+
+    measured: str
+    null: str
+    margin: float
+    value: float
+    chance: float
+    low: float
+    high: float
+    p: float
+    method: str
+
+    @classmethod
+    def of(
+        cls, measured: str, null: str, margin: float, sums: Sums, draw: Resampling, sequence: Integers | None = None
+    ) -> Comparison:
+        """Compare the sums over units; `sequence` as `Resampling.intervals` takes it."""
+        excess = sums.value - sums.chance  # (units,)
+        if not (sums.rows.any() and np.isfinite(excess).all()):
+            return cls(measured, null, margin, math.nan, math.nan, math.nan, math.nan, 1, "not measured")
+        value, chance = (float(part.sum() / sums.rows.sum()) for part in (sums.value, sums.chance))
+        drawn = draw.intervals(excess[:, None], sums.rows[:, None], sequence)
+        ends = float(drawn.low[0]), float(drawn.high[0])
+        return cls(measured, null, margin, value, chance, *ends, float(drawn.p[0]), drawn.method[0])
+
+    @property
+    def answer(self) -> int:
+        """Whether the difference clears the margin, as `headwise.claims.answer` tells it."""
+        return answer(self.low, self.high, self.margin, q=self.p)
+
+    def __str__(self) -> str:
+        """Say the comparison with its numbers."""
+        if math.isnan(self.chance):
+            return f"an amount {GIVEN[self.null]} that was not measured"
+        told = f"{self.value:.3f} against {self.chance:.3f} {GIVEN[self.null]}"
+        if math.isnan(self.low):
+            return f"{told} ({self.measured}; {self.method})"
+        ends = f"interval of the difference {self.low:z.3f} to {self.high:z.3f}"
+        return f"{told} ({self.measured}; {ends}, {self.method}; margin {self.margin:g})"
+
+
+class Sums(NamedTuple):
+    """Sums over the rows of each unit, a document or a stretch; float64 (units,) each."""
+
+    value: Floats
+    chance: Floats
+    rows: Floats
+
+
+def decide(run: Run) -> Verdict:
+    """Decide whether heads differ: supported where both comparisons clear their margins, see the module."""
+    settings = run.manifest["settings"]
+    draw = Resampling(settings["seed"], settings["resamples"], settings["confidence"])
+    if len(run.heads) < 2:  # noqa: PLR2004  # two make a pair
+        return Verdict(
+            claim=NAME, verdict=WORDS[OPEN], why="the model has a single head, which has none to differ from"
+        )
+    shares = Shares.of(run)
+    found = [_against_untrained(run, shares, draw), _against_itself(shares, draw)]
+    least = min(found, key=lambda one: (one.answer, one.low - one.margin))
+    return Verdict(
+        claim=NAME, verdict=WORDS[least.answer], why=f"heads lie apart by {found[0]}, and by {found[1]}",
+        analyzer=least.measured, value=least.value, chance=least.chance, null=least.null, low=least.low,
+        high=least.high, q=max(one.p for one in found),
+    )  # fmt: skip
+
+
+# -- before training ---------------------------------------------------------------------------------------------------
+
+
+def _against_untrained(run: Run, shares: Shares, draw: Resampling) -> Comparison:
+    pairs = run.pairs()
+    pairs = pairs[pairs["analyzer"] == "hellinger"]
+    weighted = pairs.assign(value=pairs["value"] * pairs["rows"], untrained=pairs["untrained"] * pairs["rows"])
+    sums = weighted.groupby("document")[["value", "untrained", "rows"]].sum(min_count=1).to_numpy("float64")
+    by_document = Comparison.of("hellinger", "untrained", MARGIN, Sums(*sums.T), draw)
+    if math.isnan(by_document.low) and not math.isnan(by_document.chance):
+        return Comparison.of("shares", "untrained", SHARES_MARGIN, shares.trained(), draw, shares.sequence)
+    return by_document
+
+
+# -- the same head on another text -------------------------------------------------------------------------------------
+
+
+def _against_itself(shares: Shares, draw: Resampling) -> Comparison:
+    sums, sequence = shares.halves()
+    found = Comparison.of("shares", "other half", SHARES_MARGIN, sums, draw, sequence)
+    units = "documents" if sequence is None else "stretches"
+    return replace(found, method=found.method.replace(units, f"pairs of {units}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Every measurement that is a share of attention, for each unit: a document, or a stretch where these are few."""
+
+    value: Floats
+    """(units, measurements, heads); 0 where no row of the unit counts."""
+    untrained: Floats
+    """(units, measurements, heads): the same before training; NaN where not taken."""
+    rows: Floats
+    """(units, measurements): rows that count."""
+    sequence: Integers | None
+    """(units,): the document of each stretch; None where documents are the units."""
+
+    @classmethod
+    def of(cls, run: Run) -> Shares:
+        """Gather the measurements of a run, units in the order of the corpus."""
+        few = len(run.documents) < FEW_DOCUMENTS
+        measured = run.stretches() if few else run.measurements().assign(stretch=0)
+        units = {entry["name"]: entry["unit"] for entry in run.manifest["steps"]["analyze"]["analyzers"]}
+        shares = measured[(measured["rows"] > 0) & (measured["analyzer"].map(units) == "share")]
+        place = shares["document"].map({name: place for place, name in enumerate(run.documents)})
+        named = shares.assign(place=place).set_index(["place", "stretch", "analyzer", "layer", "head"])
+        wide = named[["value", "untrained", "rows"]].unstack(["analyzer", "layer", "head"]).sort_index(axis=1)
+        heads = len(run.heads)
+        value, untrained, rows = (
+            wide[name].to_numpy("float64").reshape(len(wide), -1, heads) for name in ("value", "untrained", "rows")
+        )  # (units, measurements, heads) each; NaN where no row of the unit counts
+        counted = np.nan_to_num(rows[..., 0])
+        nothing = (counted == 0)[..., None]
+        documents = wide.index.get_level_values("place").to_numpy("int64")
+        return cls(np.where(nothing, 0, value), np.where(nothing, 0, untrained), counted, documents if few else None)
+
+    def trained(self) -> Sums:
+        """Sum up how far heads lie apart, and how far they did before training."""
+        value, untrained = (_between(one, one, self.rows) for one in (self.value, self.untrained))
+        return Sums(value, untrained, self.rows.sum(1))
+
+    def halves(self) -> tuple[Sums, Integers | None]:
+        """Sum up how far heads of one half lie from other heads, and from themselves, on the other half.
+
+        The units are pairs of neighbours, one of each half; stretches belong to two pairs, the one with what comes
+        before and the one with what comes after, documents, which are drawn as if independent, to one.
+        """
+        first = np.arange(0, len(self.rows) - 1, 1 if self.sequence is not None else 2)
+        if self.sequence is not None:
+            first = first[self.sequence[first] == self.sequence[first + 1]]
+        swapped = first % 2
+        one, other = first + swapped, first + 1 - swapped  # the even and the odd places
+        rows = np.minimum(self.rows[one], self.rows[other])  # (pairs, measurements)
+        value = _between(self.value[one], self.value[other], rows)
+        itself = _within(self.value[one], self.value[other], rows)
+        return Sums(value, itself, rows.sum(1)), None if self.sequence is None else self.sequence[first]
+
+
+def _between(one: Floats, other: Floats, rows: Floats) -> Floats:
+    """Return sums over rows, (units,), that add up to the mean |a - b| over pairs of two different heads, times rows.
+
+    a is the mean of a head of `one` and b that of another head of `other`, (units, measurements, heads), over all rows.
+    Its sign is that of the whole corpus, so what a unit adds may be negative, and noise does not add to the distance.
+    """
+    heads = one.shape[-1]
+    means = [np.einsum("um,umh->mh", rows, values) for values in (one, other)]  # (measurements, heads), times rows
+    signs = np.sign(means[0][:, :, None] - means[1][:, None, :])  # (measurements, heads, heads)
+    signs[:, np.arange(heads), np.arange(heads)] = 0
+    apart = np.einsum("umh,mh->um", one, signs.sum(2)) - np.einsum("umh,mh->um", other, signs.sum(1))
+    sums: Floats = (apart * rows).sum(1) / (heads * (heads - 1))
+    return sums
+
+
+def _within(one: Floats, other: Floats, rows: Floats) -> Floats:
+    """Return the like sums of the mean |a - b| over heads, a and b being the same head's."""
+    apart = one - other  # (units, measurements, heads)
+    signs = np.sign(np.einsum("um,umh->mh", rows, apart))  # (measurements, heads)
+    sums: Floats = (np.einsum("umh,mh->um", apart, signs) * rows).sum(1) / one.shape[-1]
+    return sums
