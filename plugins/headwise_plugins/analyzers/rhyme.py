@@ -45,7 +45,7 @@ class ClauseEnds(NamedTuple):
 def rhyme_preference(block: Block) -> torch.Tensor:
     """Return each clause end's attention on rhymes over that on as many others; float32 (heads, queries), at most 1.
 
-    It is worked out in float64, so that even attention gives 0 to the last bit; 0 in rows that do not count.
+    It is worked out in float64, so that even attention gives 0 to the last bit; other rows get a number of no meaning.
     """
     import torch
 
@@ -55,8 +55,7 @@ def rhyme_preference(block: Block) -> torch.Tensor:
     on_rhymes, on_others = ((precise * seen.to(precise)).sum(-1) for seen in (rhyming, other))  # each (heads, rows)
     per_other = on_others / other.sum(-1).to(precise.device).clamp(min=1)
     values = torch.zeros_like(block.weights[..., 0])  # (heads, queries)
-    both = rhyming.any(-1) & other.any(-1)  # (rows,)
-    values[:, rows] = (on_rhymes - rhyming.sum(-1).to(precise.device) * per_other).to(values) * both
+    values[:, rows] = (on_rhymes - rhyming.sum(-1).to(precise.device) * per_other).to(values)
     return values
 
 
