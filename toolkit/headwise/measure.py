@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -25,6 +25,8 @@ from headwise.first_key import without_first_key
 from headwise.measured_rows import MeasuredRows
 from headwise.nulls import NullHeads
 from headwise.observation import Observation
+from headwise.preparation import parted, prepared
+from headwise.read_only import read_only
 from headwise.registry import Offered
 from headwise.sums import DocumentSums, PartSums, ReadingSums
 from headwise.tables import MEASUREMENTS, READINGS, STRETCHES
@@ -179,30 +181,6 @@ class Measuring:
         return torch.zeros(heads, heads, dtype=torch.float64)
 
 
-@torch.inference_mode()
-def read_only(block: Block) -> Block:
-    """Return the block with tensors that torch lets nobody change in place; only those that are not yet are copied.
-
-    What is made in torch's inference mode cannot be changed outside of it.
-    """
-    if all(tensor.is_inference() for tensor in (block.weights, block.visible, block.queries, block.tokens.ids)):
-        return block
-    return replace(
-        block,
-        weights=block.weights.clone(),
-        visible=block.visible.clone(),
-        queries=block.queries.clone(),
-        tokens=_copied(block.tokens),
-        window_tokens=_copied(block.window_tokens),
-    )
-
-
-def _copied(tokens: Tokens) -> Tokens:
-    return replace(
-        tokens, **{part.name: getattr(tokens, part.name).clone() for part in fields(tokens) if part.name != "texts"}
-    )
-
-
 def _checked(values: object, shape: tuple[int, ...], meaning: str) -> torch.Tensor:
     if not isinstance(values, torch.Tensor):
         message = f"it returned {type(values).__name__}; a tensor {meaning} is expected"
@@ -263,16 +241,18 @@ def analyze(seen: Observation, tokens: Tokens | Sequence[Tokens] | None = None) 
     """Measure an observation with every installed analyzer.
 
     Returns one row for each window, layer, head and analyzer: window, layer, head, analyzer, rows, value, chance.
-    `tokens` are the tokens of each window; without them only analyzers of positions tell something.
-    A plugin that fails is left out with a `headwise.registry.PluginWarning`.
+    `tokens` are the tokens of each window; without them only analyzers of positions tell something. An analyzer that
+    depends on the corpus takes these windows for it, and is left out without them, as is one whose libraries are not
+    installed. A plugin that fails is left out with a `headwise.registry.PluginWarning`.
 
     Raises:
         ObservationError: nothing was seen, or the tokens do not fit the windows.
     """
     import pandas as pd
 
-    offered = [one for one in plugins.installed().offered("analyzer") if isinstance(one.value, Analyzer)]
+    offered, failures = _prepared_with([tokens] if isinstance(tokens, Tokens) else tokens)
     measuring = Measuring.of(offered)
+    measuring.failures.extend(failures)
     windows = [measuring.start(len(seen.heads)) for _ in range(seen.windows)]
     for block in seen.blocks(tokens, even=True):
         measuring.add(windows[block.window], block, torch.zeros_like(block.queries).cpu())
@@ -290,3 +270,11 @@ def analyze(seen: Observation, tokens: Tokens | Sequence[Tokens] | None = None) 
         for rows in [measured.rows[index].sum().item()]
         for head, name in enumerate(seen.heads)
     )  # fmt: skip
+
+
+def _prepared_with(windows: Sequence[Tokens] | None) -> tuple[list[Offered], list[Failure]]:
+    """Return the installed analyzers of rows, prepared with these windows."""
+    present, _ = parted([one for one in plugins.installed().offered("analyzer") if isinstance(one.value, Analyzer)])
+    if windows is None:
+        return [one for one in present if getattr(one.value, "prepare", None) is None], []
+    return prepared(present, lambda: iter(windows), {})

@@ -94,7 +94,7 @@ class Nulls:
 
     def _by_profile(self, block: Block, out: torch.Tensor) -> None:
         """Write attention that follows from distance alone, float32 (heads + offsets, queries, keys)."""
-        queries, keys = block.visible.shape
+        keys = block.visible.shape[1]
         profiles = self._profiles.to(block.weights)
         first = profiles.shape[1] // 2 - block.queries  # (queries,): where each row's first key stands in a profile
         torch.index_select(profiles.unfold(1, keys, 1), 1, first, out=out)

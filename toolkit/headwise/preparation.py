@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headwise.contracts import Analyzer, Material
 from headwise.errors import PluginError, SettingsError, nearest
 from headwise.failure import Failure
 from headwise.registry import Offered, Registry
-from headwise.tokens import Tokens
+
+if TYPE_CHECKING:
+    from headwise.tokens import Tokens
 
 Options = Mapping[str, Mapping[str, Any]]
 """What the user set, by analyzer."""
@@ -23,14 +25,15 @@ class Missing:
 
     name: str
     extra: str
+    """What has to be installed."""
     sentence: str
 
     @classmethod
     def of(cls, analyzer: Analyzer, modules: Sequence[str]) -> Missing:
         """Say which modules it misses."""
-        how = f"pip install '{analyzer.extra}'" if analyzer.extra else f"install {' and '.join(modules)}"
-        sentence = f"the analyzer '{analyzer.name}' is left out: it needs {' and '.join(modules)}; {how}"
-        return cls(analyzer.name, analyzer.extra, sentence)
+        extra = analyzer.extra or " ".join(modules)
+        sentence = f"the analyzer '{analyzer.name}' is left out: it needs {' and '.join(modules)}, which come with "
+        return cls(analyzer.name, extra, f"{sentence}`pip install '{extra}'`")
 
 
 def parted(offered: Sequence[Offered]) -> tuple[list[Offered], list[Missing]]:
@@ -45,6 +48,21 @@ def parted(offered: Sequence[Offered]) -> tuple[list[Offered], list[Missing]]:
         else:
             present.append(one)
     return present, missing
+
+
+def more_needed(missing: Sequence[Missing]) -> str:
+    """Say in one note what would have to be installed for the analyzers that are left out; '' where none is.
+
+    >>> zh = [Missing("rhyme", "headwise[zh]", ""), Missing("same-word", "headwise[zh]", "")]
+    >>> print(more_needed([*zh, Missing("dependency", "headwise[kanbun]", "")]))
+    3 analyzers need more: pip install 'headwise[kanbun]' (dependency), pip install 'headwise[zh]' (rhyme, same-word)
+    """
+    if not missing:
+        return ""
+    extras = sorted({one.extra for one in missing})
+    names = {extra: ", ".join(one.name for one in missing if one.extra == extra) for extra in extras}
+    count = "1 analyzer needs" if len(missing) == 1 else f"{len(missing)} analyzers need"
+    return f"{count} more: " + ", ".join(f"pip install '{extra}' ({named})" for extra, named in names.items())
 
 
 def _is_installed(module: str) -> bool:

@@ -16,7 +16,8 @@ MOST_HEADS = 48
 
 
 def show_heads(folder: RunFolder, *, as_json: bool) -> None:
-    """Print what each head does, and where the report is."""
+    """Print what each head does, where the report is, and what more could be measured."""
+    from headwise.preparation import Missing, more_needed
     from headwise.run import Run
     from headwise.summary import summarize
 
@@ -41,3 +42,6 @@ def show_heads(folder: RunFolder, *, as_json: bool) -> None:
         click.echo(f"Report: {report}")
     else:
         note(f"Write the page with: headwise report {folder.path}")
+    needed = more_needed([Missing(**one) for one in folder.manifest["steps"]["analyze"]["missing"]])
+    if needed:
+        note(needed)

@@ -106,7 +106,7 @@ def _more(settings: tuple[str, ...]) -> dict[str, Any]:
         if not equals:
             message = f"--set takes NAME=VALUE, not '{setting}'; for example --set dropout=0.0"
             raise SettingsError(message)
-        more[name.strip().replace("-", "_")] = _value(value.strip())
+        more[name.strip().replace("-", "_")] = toml_value(value.strip())
     return more
 
 
@@ -116,7 +116,12 @@ def default_output(settings: RunSettings) -> Path:
     return Path("runs") / f"{name}-{settings.recipe_name}"
 
 
-def _value(text: str) -> Any:
+def toml_value(text: str) -> Any:
+    """Return what a text says as a TOML value; the text itself where it is none.
+
+    >>> toml_value("0.5"), toml_value('["天", "龍"]'), toml_value("reader")
+    (0.5, ['天', '龍'], 'reader')
+    """
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

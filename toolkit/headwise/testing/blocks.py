@@ -86,10 +86,33 @@ def sample_blocks() -> Iterator[tuple[str, Block]]:
         direction = "causal" if causal else "in both directions"
         yield f"even attention, {direction}", replace(plain, weights=even_weights(plain.visible).expand(4, -1, -1))
         yield f"all attention on one token, {direction}", replace(plain, weights=_one_token_each(plain))
+    yield "a text whose first key is hidden", hiding(make_block(seed=6), slice(1))
+    yield "a text with a key hidden in the middle", hiding(make_block(causal=False, seed=7), slice(9, 10))
+    yield "rows that give nothing to what they see", _giving_nothing(make_block(seed=8))
     yield "two tokens", make_block("天子", seed=5)
     yield from one_token_blocks()
     yield from padding_blocks()
     yield from punctuation_blocks()
+
+
+def hiding(block: Block, keys: slice) -> Block:
+    """Return a block in which no row sees these keys; what a row gives the others is made to sum to 1 again.
+
+    >>> hiding(make_block("天子，"), slice(1)).visible.tolist()
+    [[False, False, False], [False, True, False], [False, True, True]]
+    """
+    visible, weights = block.visible.clone(), block.weights.clone()  # (queries, keys), (heads, queries, keys)
+    visible[:, keys] = False
+    weights[..., keys] = 0
+    sums = weights.sum(-1, keepdim=True)  # (heads, queries, 1)
+    return replace(block, weights=weights / sums.masked_fill(sums == 0, 1), visible=visible)
+
+
+def _giving_nothing(block: Block) -> Block:
+    """Return a block in which every third row is all 0: a fixed distance that it cannot see, an underflow."""
+    weights = block.weights.clone()
+    weights[:, ::3] = 0
+    return replace(block, weights=weights)
 
 
 def one_token_blocks() -> list[tuple[str, Block]]:
