@@ -28,6 +28,7 @@ from headwise.block import HeadName
 from headwise.chunks import Chunk, Work, analyzers, measure_chunk, opened, profile_chunk
 from headwise.contracts import Analyzer, PairAnalyzer
 from headwise.evidence import FEWEST_DOCUMENTS
+from headwise.exemplars import ChosenRows
 from headwise.failure import Failure
 from headwise.measured_rows import MeasuredRows
 from headwise.measurement_tables import merged
@@ -35,6 +36,8 @@ from headwise.nulls import Nulls
 from headwise.preparation import Missing, Options, parted
 from headwise.profile import ProfileSums
 from headwise.registry import Offered, Registry
+from headwise.row_gathering import Gathered
+from headwise.row_order import sample_limit
 from headwise.run_folder import RunFolder, writing
 from headwise.token_store import TokenStore
 
@@ -95,7 +98,7 @@ def measure_run(
     strict: bool,
     options: Options,
 ) -> Measured:
-    """Measure every document of a run and write measurements, stretches, pairs and profiles.
+    """Measure every document of a run and write measurements, stretches, pairs, profiles and exemplars.
 
     Raises:
         SettingsError: options that an analyzer cannot use.
@@ -104,7 +107,7 @@ def measure_run(
     work = _work(folder, registry, store, pad_to=pad_to, device=device, strict=strict, options=options)
     with progress.task("Preparing the analyzers"):
         ready, failures, missing = analyzers(work, registry)
-    chunks = [Chunk(work, number, documents) for number, documents in enumerate(_gathered(store))]
+    chunks = list(_chunks(work, store))
     local = None if registry is plugins.installed(strict=strict) else registry
     each = partial(_for_each, chunks, executor, store, local)
     each("Measuring distances", profile_chunk, lambda chunk: chunk.profile)
@@ -124,6 +127,10 @@ def measure_run(
     stage = folder.stage("analyze")
     with progress.task("Writing the measurements"):
         files = merged(stage, parts, rows, profile, by_stretches=work.by_stretches)
+    gathered = Gathered.merged(Gathered.of(load_file(chunk.rows)) for chunk in chunks)
+    chosen = ChosenRows.of(gathered, store, work.context, rows)
+    stage.write_table("exemplars.parquet", chosen.table(work, executor, local))
+    files.append("exemplars.parquet")
     return Measured(stage, files, failures, missing, described(ready))
 
 
@@ -135,13 +142,15 @@ def _work(
     inputs = tuple(folder.manifest["files"][name]["sha256"] for name in ("model.safetensors", "tokens.parquet"))
     releases = [_release(name) for name in sorted({one.distribution for one in offered})]
     known = _digest(fingerprint(offered, options), releases, pad_to, inputs)
-    shape = folder.manifest["steps"]["train"]
+    shape, context = folder.manifest["steps"]["train"], folder.manifest["steps"]["tokens"]["context"]
     return Work(
         run=str(folder.path),
         place=str(folder.work / f"measure-{known[:12]}"),
         inputs=inputs,
         options=json.dumps(options, sort_keys=True, default=str),
         heads=shape["layers"] * shape["heads"],
+        context=context,
+        sample_limit=sample_limit(dict(zip(store.names, store.lengths, strict=True)), context),
         by_stretches=len(store.names) < STRETCHED_DOCUMENTS,
         pad_to=pad_to,
         device=device,
@@ -203,17 +212,17 @@ def _failures(parts: Sequence[Path]) -> list[Failure]:
     return list(found.values())
 
 
-def _gathered(store: TokenStore) -> Iterator[tuple[str, ...]]:
+def _chunks(work: Work, store: TokenStore) -> Iterator[Chunk]:
+    number, first, tokens = 0, 0, 0
     waiting: list[str] = []
-    tokens = 0
     for name in store.names:
         waiting.append(name)
         tokens += store.length(name)
         if tokens >= CHUNK_TOKENS:
-            yield tuple(waiting)
-            waiting, tokens = [], 0
+            yield Chunk(work, number, tuple(waiting), first)
+            number, first, tokens, waiting = number + 1, first + tokens, 0, []
     if waiting:
-        yield tuple(waiting)
+        yield Chunk(work, number, tuple(waiting), first)
 
 
 def _digest(*what: Any) -> str:

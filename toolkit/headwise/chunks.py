@@ -28,6 +28,7 @@ from headwise.preparation import Missing, parted, prepared
 from headwise.profile import ProfileSums
 from headwise.reading import read
 from headwise.registry import Offered, Registry
+from headwise.row_gathering import RowGathering
 from headwise.run_folder import RunFolder, writing
 from headwise.sums import DocumentSums, PartSums
 from headwise.tables import READINGS
@@ -53,6 +54,10 @@ class Work:
     options: str
     """Options of analyzers, as JSON."""
     heads: int
+    context: int
+    """Tokens of a window, at most."""
+    sample_limit: int
+    """What `headwise.row_order.sample_limit` says of the corpus."""
     by_stretches: bool
     pad_to: int | None
     device: str
@@ -71,6 +76,8 @@ class Chunk:
     work: Work
     number: int
     documents: tuple[str, ...]
+    first: int
+    """The place of its first row among all rows of the corpus."""
 
     @property
     def profile(self) -> Path:
@@ -81,6 +88,11 @@ class Chunk:
     def sums(self) -> Path:
         """Where the sums of the measurements go."""
         return Path(self.work.place) / f"part-{self.number:05d}.safetensors"
+
+    @property
+    def rows(self) -> Path:
+        """Where the rows go that exemplars are chosen from; it is there before the sums are."""
+        return Path(self.work.place) / f"rows-{self.number:05d}.safetensors"
 
 
 class Opened(NamedTuple):
@@ -140,13 +152,21 @@ def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
     reader = opened(work, registry)
     nulls = Nulls(ProfileSums.of(load_file(work.profile)), untrained=reader.untrained is not None)
     measuring = Measuring.of(analyzers(work, registry).ready, strict=work.strict, readings=READINGS)
-    sums = {name: _measure_document(reader, name, measuring, nulls, work) for name in chunk.documents}
+    names = [one.name for one in measuring.analyzers]
+    gathering = RowGathering(names, work.heads, work.context, chunk.first, work.sample_limit)
+    measuring.listeners.append(gathering.add)
+    sums = {name: _measure_document(reader, name, measuring, nulls, work, gathering) for name in chunk.documents}
+    with writing(chunk.rows) as path:
+        path.write_bytes(save(gathering.gathered().tensors()))
     with writing(chunk.sums) as path:
         PartSums.of(sums).save(path, {"failures": [asdict(failure) for failure in measuring.failures]})
 
 
-def _measure_document(reader: Opened, name: str, measuring: Measuring, nulls: Nulls, work: Work) -> DocumentSums:
+def _measure_document(
+    reader: Opened, name: str, measuring: Measuring, nulls: Nulls, work: Work, gathering: RowGathering
+) -> DocumentSums:
     tokens = _tokens(reader.store, name)
+    gathering.begin(name, len(tokens))
     rows = stretch_rows(len(tokens)) if work.by_stretches else len(tokens)
     sums = measuring.start(work.heads, nulls.heads)
     before = _blocks(reader.untrained, tokens, work.pad_to) if reader.untrained else repeat(None)
