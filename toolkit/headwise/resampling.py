@@ -34,7 +34,7 @@ freedom of Bartlett's window."""
 MOST_LEVERAGE = 0.99
 """A block that holds a larger share of the rows than this counts as if it held so much."""
 ROUNDING = 1e-6
-"""Weights are float32, so a smaller standard error, relative to the estimate, is rounding."""
+"""Weights are float32, so a smaller residual or standard error, relative to the estimate, is rounding."""
 WORK = 2**22
 """Numbers of one array held at once while resampling (32 MiB)."""
 
@@ -108,7 +108,9 @@ class Resampling:
     def _studentised(self, excess: Floats, rows: Floats, length: int) -> Floats:
         """Return low, high and p of each column; excess (units, columns), rows (units,) -> (3, columns)."""
         estimate = excess.sum(0) / rows.sum()  # (columns,)
-        residual = _in_blocks(excess - estimate * rows[:, None], length)  # (units, columns)
+        residual = excess - estimate * rows[:, None]  # (units, columns)
+        residual[np.abs(residual) <= ROUNDING * np.abs(estimate) * rows[:, None]] = 0
+        residual = _in_blocks(residual, length)
         rows = _in_blocks(rows[:, None], length)[:, 0]  # (units,)
         width = max(1, WORK // max(self.resamples, len(rows)))
         found = [
@@ -136,9 +138,9 @@ class Resampling:
         fewer = np.minimum((statistics >= own).sum(0), (statistics <= own).sum(0))
         p = np.minimum(1, 2 * (fewer + 1) / (self.resamples + 1))
         farthest = np.where(own > 0, statistics[-1], -statistics[0])
-        alone = (fewer == 0) & (farthest > 0)
-        p[alone] *= np.minimum(1, student.sf(np.abs(own[alone])) / student.sf(farthest[alone]))
-        return np.stack([low, high, np.maximum(p, 2 * student.sf(np.abs(own)))])
+        beyond_all, alone = student.sf(np.abs(own)), fewer == 0
+        p[alone] *= beyond_all[alone] / np.maximum(student.sf(farthest[alone]), beyond_all[alone])
+        return np.stack([low, high, np.maximum(p, 2 * beyond_all)])
 
     def _statistics(self, residual: Floats, rows: Floats, drawn: int) -> Floats:
         """Return T* of each resample; (blocks, columns) and (blocks,) -> (resamples, columns)."""
