@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import safetensors
 import safetensors.torch
 import torch
@@ -16,7 +17,7 @@ from headwise.errors import PluginError, RunFolderError
 
 
 def save_checkpoint(path: Path, state: Mapping[Any, Any]) -> None:
-    """Write nested dicts and lists of tensors, numbers, strings and None; the file appears whole or not at all.
+    """Write nested dicts and lists of tensors, tables, numbers, strings and None; the file appears whole or not at all.
 
     Raises:
         PluginError: the state holds something else.
@@ -62,6 +63,8 @@ def _without_tensors(value: object, tensors: dict[str, torch.Tensor]) -> object:
         name = str(len(tensors))
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {"tensor": name}
+    if isinstance(value, pa.Table):
+        return {"table": _without_tensors(_packed(value), tensors)}
     if isinstance(value, Mapping):
         return {"pairs": [[key, _without_tensors(item, tensors)] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):
@@ -76,8 +79,22 @@ def _with_tensors(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:  # as
     if isinstance(value, dict):
         if "tensor" in value:
             return tensors[value["tensor"]]
+        if "table" in value:
+            return _unpacked(_with_tensors(value["table"], tensors))
         return {key: _with_tensors(item, tensors) for key, item in value["pairs"]}
     return [_with_tensors(item, tensors) for item in value] if isinstance(value, list) else value
+
+
+def _packed(table: pa.Table) -> torch.Tensor:
+    """Return a table as bytes of the Arrow stream format, uint8 (bytes,)."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return torch.frombuffer(bytearray(sink.getvalue()), dtype=torch.uint8)
+
+
+def _unpacked(packed: torch.Tensor) -> pa.Table:
+    return pa.ipc.open_stream(pa.py_buffer(packed.numpy().tobytes())).read_all()
 
 
 def _sha256(text: str, tensors: Mapping[str, torch.Tensor]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import seaborn as sns
+from matplotlib.patches import Rectangle
 
 from headwise.drawing import CHANCE, headline, new_figure, palette
 
@@ -19,12 +20,14 @@ ANNOTATED_HEADS = 16
 """Heads up to which the map has its numbers in the cells."""
 NAMED_HEADS = 40
 """Heads up to which the map has their names."""
+MATCH = "#2f6fad"
+"""What frames matched heads."""
 MANY_PAIRS = 1000
 """Pairs from which each is drawn fainter."""
 
 
 def distance_map(distances: pd.DataFrame, title: str, unit: str) -> Figure:
-    """Draw distances, rows and columns already in the order of the match and named as they are to be shown."""
+    """Draw distances, rows and columns named as they are to be shown and in the order of the match: on the diagonal."""
     few = distances.size <= ANNOTATED_HEADS**2
     names = max(distances.shape) <= NAMED_HEADS
     rows, columns = distances.shape
@@ -32,10 +35,12 @@ def distance_map(distances: pd.DataFrame, title: str, unit: str) -> Figure:
     headline(figure, title)
     axes = figure.subplots()
     sns.heatmap(
-        distances, ax=axes, cmap="rocket_r", vmin=0, annot=few, fmt=".2f", annot_kws={"fontsize": 8},
+        distances, ax=axes, cmap="rocket_r", annot=few, fmt=".2f", annot_kws={"fontsize": 8},
         linewidths=0.8 if names else 0, xticklabels=names, yticklabels=names,
         cbar_kws={"label": _axis(unit), "shrink": 0.7, "aspect": 25},
     )  # fmt: skip
+    for place in range(min(distances.shape) if names else 0):
+        axes.add_patch(Rectangle((place, place), 1, 1, fill=False, edgecolor=MATCH, linewidth=1.6))
     axes.tick_params(length=0, labelsize=8)
     axes.tick_params(axis="y", labelrotation=0)
     axes.tick_params(axis="x", labelrotation=90)
@@ -60,7 +65,6 @@ def distances_figure(
     if np.isfinite(untrained):
         _mark(axes, untrained, "matched without training")
     axes.set(ylabel="", xlabel=f"{_axis(unit)} (diamonds: means)")
-    axes.set_xlim(left=0)
     return figure
 
 

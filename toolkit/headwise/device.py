@@ -40,11 +40,15 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 @contextmanager
-def deterministic() -> Iterator[None]:
-    """Let torch use only algorithms that give the same bits each time on the same machine, while the block runs."""
+def deterministic(*, wanted: bool = True) -> Iterator[None]:
+    """Let torch use only algorithms that give the same bits each time on the same machine, while the block runs.
+
+    Unless they are wanted, any algorithm may be used within a block that would not allow it.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
     before = torch.get_deterministic_debug_mode()
-    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import torch's compiler first
+    # use_deterministic_algorithms would import torch's compiler first
+    torch.set_deterministic_debug_mode("error" if wanted else "default")
     try:
         yield
     finally:

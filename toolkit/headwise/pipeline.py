@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+import pyarrow as pa
 import torch
 
 from headwise import analysis, evidence, export, progress, roles, tokenization
@@ -20,11 +21,12 @@ from headwise.ablation_study import ablation_study
 from headwise.contracts import ReadOptions, Recipe
 from headwise.corpus import open_corpus
 from headwise.device import choose_device, deterministic
+from headwise.emergence import Watcher
 from headwise.errors import HeadwiseError, RunFolderError, SettingsError
 from headwise.failure import Failure
 from headwise.figures import FigureFormat, write_figures
 from headwise.held_out import text_with_losses
-from headwise.model_store import load_model, save_model
+from headwise.model_store import LoadedModel, load_model, save_model
 from headwise.observation import observe
 from headwise.preparation import Options, merged, refuse_unknown
 from headwise.registry import PluginWarning, Registry, installed
@@ -34,7 +36,7 @@ from headwise.run import Run
 from headwise.run_folder import RunFolder
 from headwise.settings import RecipeSettings, RunSettings, validated
 from headwise.token_store import TokenStore
-from headwise.training import TrainingMaterial, train
+from headwise.training import TrainingMaterial, Watch, train
 from headwise.untrained import built
 from headwise.versions import versions
 from headwise.vocabulary import Vocabulary
@@ -140,27 +142,25 @@ class Pipeline:
         store = TokenStore(self.folder.path / "tokens.parquet")
         vocabulary = store.vocabulary(unknown=about["unknown"], size=about["vocabulary"])
         options = self._recipe_settings().model_copy(update={"context": about["context"]})
-        device = choose_device(self.settings.device)
+        device, tokenizer = choose_device(self.settings.device), self.registry.tokenizer(self.settings.tokenizer)
         ids = store.ids(self.folder.work / "ids.npy")
         with deterministic():
             model = built(self.recipe, options, vocabulary, self.settings.seed).to(device)
             material = TrainingMaterial(ids, tuple(store.lengths), vocabulary, device, self.settings.seed)
             plan = self.recipe.plan(model, material, options)
-            log = train(plan, model, checkpoint=self.folder.work / "checkpoint.safetensors")
+            watcher = self._watcher(LoadedModel(model, self.recipe, options, vocabulary, tokenizer), store)
+            watch = Watch(self.settings.watch_every, watcher.look) if self.settings.watch_every else None
+            log = train(plan, model, checkpoint=self.folder.work / "checkpoint.safetensors", watch=watch)
         stage = self.folder.stage("train")
-        stage.write_table("training.parquet", log)
-        files = save_model(
-            stage,
-            model,
-            recipe=self.recipe.name,
-            settings=options,
-            vocabulary=vocabulary,
-            tokenizer=self.settings.tokenizer,
-        )
+        tables = {"training.parquet": log} | ({"emergence.parquet": pa.concat_tables(watch.seen)} if watch else {})
+        for name, table in tables.items():
+            stage.write_table(name, table)
+        files = save_model(stage, model, recipe=self.recipe.name, settings=options, vocabulary=vocabulary,
+                           tokenizer=self.settings.tokenizer)  # fmt: skip
         layers, heads = _shape(model, vocabulary, device)
         self._finish(
             "train",
-            ["training.parquet", *files],
+            [*tables, *files],
             staged=stage,
             recipe=self.recipe.name,
             settings=options.model_dump(mode="json"),
@@ -169,6 +169,20 @@ class Pipeline:
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             layers=layers,
             heads=heads,
+            watched_windows=sum(map(len, watcher.windows.values())) if watch else 0,
+        )
+
+    def _watcher(self, loaded: LoadedModel, store: TokenStore) -> Watcher:
+        """Return what looks at the heads while they are trained."""
+        return Watcher(
+            loaded=loaded,
+            store=store,
+            offered=self.registry.offered("analyzer"),
+            options=self.settings.analyzers,
+            rules=self.registry.role_rules(self.settings.rules),
+            resampling=self._resampling,
+            pad_to=self._pad_to,
+            strict=self.strict,
         )
 
     def export(self, keep: export.Keep) -> None:
@@ -217,11 +231,10 @@ class Pipeline:
 
     def _weigh(self, stage: RunFolder) -> list[Failure]:
         """Write the evidence and the roles; a rule set that fails costs its own roles alone."""
-        resampling = Resampling(self.settings.seed, self.settings.resamples, self.settings.confidence)
         with progress.task("Weighing the evidence"):
             measurements = stage.read_table("measurements.parquet").to_pandas()
             stretches = stage.read_table("stretches.parquet").to_pandas()
-            weighed = evidence.weigh(measurements, stretches, resampling)
+            weighed = evidence.weigh(measurements, stretches, self._resampling)
             offered = self.registry.offered("rule set")
             weighed, table, failures = roles.give_roles(weighed, offered, self.settings.rules, strict=self.strict)
         stage.write_frame("evidence.parquet", weighed)
@@ -286,6 +299,10 @@ class Pipeline:
     def _pad_to(self) -> int | None:
         about = self._done("tokens")
         return min(about["context"], about["longest"]) if self.recipe.pads_to_longest else None
+
+    @property
+    def _resampling(self) -> Resampling:
+        return Resampling(self.settings.seed, self.settings.resamples, self.settings.confidence)
 
     def _recipe_settings(self) -> RecipeSettings:
         return validated(self.recipe.settings, self.settings.recipe_options, f"recipe '{self.recipe.name}'")

@@ -17,6 +17,7 @@ import torch
 
 from headwise import progress
 from headwise.checkpoint import load_checkpoint, save_checkpoint
+from headwise.device import deterministic
 from headwise.errors import RunFolderError, SettingsError
 from headwise.interruption import held_back
 from headwise.model_store import fill, misfit, tensors_of
@@ -62,6 +63,28 @@ class TrainingPlan:
 
 
 @dataclass(slots=True)
+class Watch:
+    """Looks at the model now and then while it is trained; that changes nothing of the training.
+
+    `look(step)` is called before training (step 0), after every so many steps and after the last, with the model in
+    evaluation mode.
+    """
+
+    every: int
+    look: Callable[[int], pa.Table]
+    seen: list[pa.Table] = field(default_factory=list)
+    """What each look gave, in the order of the steps; training fills it, and keeps it in the checkpoint."""
+
+    def due(self, step: int, steps: int) -> bool:
+        """Tell whether to look after this step."""
+        return step % self.every == 0 or step == steps
+
+    def looks(self, step: int) -> int:
+        """Return how many looks there were when training was cut after this step, which was not the last."""
+        return 1 + step // self.every
+
+
+@dataclass(slots=True)
 class _Log:
     """What is told of each step so far."""
 
@@ -82,6 +105,7 @@ def train(
     *,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 30.0,
+    watch: Watch | None = None,
 ) -> pa.Table:
     """Carry out the plan: the model ends trained, in evaluation mode. Returns the log, as `tables.TRAINING`.
 
@@ -94,27 +118,48 @@ def train(
         RunFolderError: a checkpoint cannot be written.
     """
     with progress.task("Training", total=plan.steps) as task, held_back() as interrupted:
-        log = _continued(plan, model, checkpoint, task)
+        log = _continued(plan, model, checkpoint, task, watch)
         begun = time.monotonic() - (log.seconds[-1] if log.seconds else 0.0)
         kept = time.monotonic()
+        if watch is not None and not log.losses:
+            watch.seen = [_look(watch, model, 0)]
         for step in range(len(log.losses) + 1, plan.steps + 1):
-            model.train()
-            log.losses.append(_take(step, plan, model))
-            tell = step % plan.say_every == 0 or step == plan.steps
-            log.held_out.append(plan.held_out() if tell and plan.held_out is not None else None)
-            log.seconds.append(time.monotonic() - begun)
-            task.advance()
-            if tell:
-                task.say(_line(step, plan.steps, log))
+            _carry_out(step, plan, model, log, begun, task)
+            if watch is not None and watch.due(step, plan.steps):
+                watch.seen.append(_look(watch, model, step))
             due = interrupted() or time.monotonic() - kept >= checkpoint_seconds
             if due and checkpoint is not None and step < plan.steps:
-                _keep(plan, model, checkpoint, log)
+                _keep(plan, model, checkpoint, log, watch)
                 kept = time.monotonic()
             if interrupted():
                 raise KeyboardInterrupt
         _refuse_endless_weights(model, plan.steps)
     model.eval()
     return log.table()
+
+
+def _carry_out(
+    step: int, plan: TrainingPlan, model: torch.nn.Module, log: _Log, begun: float, task: progress.Task
+) -> None:
+    """Take one step, write it in the log, and say how it goes where that is due."""
+    model.train()
+    log.losses.append(_take(step, plan, model))
+    tell = step % plan.say_every == 0 or step == plan.steps
+    log.held_out.append(plan.held_out() if tell and plan.held_out is not None else None)
+    log.seconds.append(time.monotonic() - begun)
+    task.advance()
+    if tell:
+        task.say(_line(step, plan.steps, log))
+
+
+def _look(watch: Watch, model: torch.nn.Module, step: int) -> pa.Table:
+    """Look at the model; whatever random numbers that draws are put back."""
+    random = _random_state(model)
+    model.eval()
+    with deterministic(wanted=False):  # an analyzer may need what torch can only compute in no fixed order
+        seen = watch.look(step)
+    _set_random_state(model, random)
+    return seen
 
 
 def _take(step: int, plan: TrainingPlan, model: torch.nn.Module) -> float:
@@ -154,7 +199,7 @@ def _refuse_endless_weights(model: torch.nn.Module, steps: int) -> None:
             raise SettingsError(message)
 
 
-def _keep(plan: TrainingPlan, model: torch.nn.Module, path: Path, log: _Log) -> None:
+def _keep(plan: TrainingPlan, model: torch.nn.Module, path: Path, log: _Log, watch: Watch | None) -> None:
     """Write the checkpoint: all that the next step depends on, and the log so far."""
     state = {
         "model": tensors_of(model),
@@ -162,11 +207,14 @@ def _keep(plan: TrainingPlan, model: torch.nn.Module, path: Path, log: _Log) -> 
         "scheduler": plan.scheduler.state_dict() if plan.scheduler is not None else None,
         "random": _random_state(model),
         "log": [log.losses, log.held_out, log.seconds],
+        "seen": watch.seen if watch is not None else [],
     }
     save_checkpoint(path, state)
 
 
-def _continued(plan: TrainingPlan, model: torch.nn.Module, path: Path | None, task: progress.Task) -> _Log:
+def _continued(
+    plan: TrainingPlan, model: torch.nn.Module, path: Path | None, task: progress.Task, watch: Watch | None
+) -> _Log:
     """Put everything back as the checkpoint has it; an empty log where there is none that can be used."""
     if path is None or not path.exists():
         return _Log()
@@ -179,12 +227,17 @@ def _continued(plan: TrainingPlan, model: torch.nn.Module, path: Path | None, ta
     if problem:
         logger.warning("the checkpoint %s is of another model (%s); training starts from the first step", path, problem)
         return _Log()
+    log = _Log(*state["log"])
+    if watch is not None and len(state["seen"]) != watch.looks(len(log.losses)):
+        logger.warning("the checkpoint %s was watched at other steps; training starts from the first step", path)
+        return _Log()
     fill(model, state["model"])
     plan.optimizer.load_state_dict(state["optimizer"])
     if plan.scheduler is not None:
         plan.scheduler.load_state_dict(state["scheduler"])
     _set_random_state(model, state["random"])
-    log = _Log(*state["log"])
+    if watch is not None:
+        watch.seen = state["seen"]
     task.advance(len(log.losses))
     task.say(f"Continuing after step {len(log.losses)}.")
     return log

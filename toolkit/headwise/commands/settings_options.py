@@ -44,6 +44,7 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--context", type=int, help="Tokens that the model reads at once."),
         click.option("--steps", type=int, help="Training steps."),
         click.option("--vocabulary", type=int, help="Most frequent tokens that the model knows."),
+        click.option("--watch-every", type=int, metavar="STEPS", help="Look at the heads while training, so often."),
         click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting of the recipe."),
         click.option(
             "--rules", help="Rule set that gives the roles, by name (see headwise plugins) [default: headwise]"

@@ -1,0 +1,129 @@
+"""What each head does while the model is trained: every analyzer of rows on the same windows, at several steps.
+
+The windows are spread evenly over the corpus. They are measured and weighed as the whole corpus is in the end: against
+even attention, the head's own distance profile and the best fixed distance, with the intervals of stretches of rows or
+documents, and roles by the rules of the run. On fewer windows intervals are wider, so a role may come later here, or
+not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+import pandas as pd
+import pyarrow as pa
+
+from headwise.block import Block
+from headwise.chunks import stretch_rows
+from headwise.contracts import Analyzer, RoleRules
+from headwise.errors import PluginError
+from headwise.evidence import weigh
+from headwise.measure import Measuring
+from headwise.measured_rows import MeasuredRows
+from headwise.measurement_tables import best_fixed
+from headwise.model_store import LoadedModel
+from headwise.nulls import Nulls
+from headwise.preparation import Options, parted, prepared
+from headwise.profile import ProfileSums
+from headwise.reading import read
+from headwise.registry import Offered
+from headwise.resampling import Resampling
+from headwise.roles import assigned
+from headwise.sums import PartSums
+from headwise.tables import EMERGENCE, NULLS, READINGS
+from headwise.token_store import TokenStore
+from headwise.tokens import Tokens
+from headwise.window_sample import evenly_spread
+
+MOST_WINDOWS = 32
+"""Windows that are measured at each look, at most."""
+KEYS = ["layer", "head", "analyzer"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Watcher:
+    """Measures the heads of a model as it is, on the same windows each time."""
+
+    loaded: LoadedModel
+    """The model under training."""
+    store: TokenStore
+    offered: Sequence[Offered]
+    """The installed analyzers; those of pairs, and those whose libraries are missing, are passed over."""
+    options: Options
+    """What the user set, by analyzer."""
+    rules: RoleRules
+    resampling: Resampling
+    pad_to: int | None = None
+    strict: bool = False
+    _measuring: Measuring | None = field(init=False, default=None)
+
+    @property
+    def windows(self) -> Mapping[str, list[int]]:
+        """The numbers of the windows that are measured, by document."""
+        return evenly_spread(self.store, self._context, MOST_WINDOWS)
+
+    @property
+    def _context(self) -> int:
+        return self.loaded.settings.context or max(self.store.lengths)
+
+    def look(self, step: int) -> pa.Table:
+        """Return what each head does after this step, with the columns of `headwise.tables.EMERGENCE`.
+
+        Analyzers and rules that fail are left out, unless `strict`: the analysis of the whole corpus tells of them.
+        """
+        if self._measuring is None:
+            self._measuring = self._prepared()
+        measurements, stretches = self._measured(self._measuring)
+        evidence = weigh(measurements, stretches, self.resampling)
+        try:
+            roles = assigned(self.rules, evidence)
+        except PluginError:
+            if self.strict:
+                raise
+            roles = [""] * len(evidence)
+        return _as_table(evidence.assign(role=roles), step)
+
+    def _prepared(self) -> Measuring:
+        present, _ = parted([one for one in self.offered if isinstance(one.value, Analyzer)])
+        ready, _ = prepared(present, self._documents, self.options, strict=self.strict)
+        return Measuring.of(ready, strict=self.strict, readings=READINGS)
+
+    def _documents(self) -> Iterator[Tokens]:
+        return map(self.store.tokens, self.store.names)
+
+    def _measured(self, measuring: Measuring) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the measurements and the stretches of the windows, in both readings."""
+        blocks = self._blocks()
+        first = next(blocks)
+        own = first[1].heads[:-1]
+        profile = ProfileSums(len(own), (self.pad_to or self._context) - 1)
+        for _, block in chain([first], blocks):
+            profile.add(block)
+        nulls = Nulls(profile, untrained=False)
+        sums = {name: measuring.start(len(own), nulls.heads) for name in self.windows}
+        for name, block in self._blocks():
+            stretch = block.tokens.positions[block.queries].cpu() // stretch_rows(self.store.length(name))
+            measuring.add(sums[name], nulls.appended(block), stretch)
+        names = [one.name for one in measuring.analyzers]
+        failed = frozenset(failure.name for failure in measuring.failures)
+        rows = MeasuredRows(own, names, nulls=nulls.heads, failed=failed)
+        part = PartSums.of(sums)
+        rows = replace(rows, fixed=best_fixed([part], rows))
+        return rows.of_documents(part).to_pandas(), rows.of_stretches(part).to_pandas()
+
+    def _blocks(self) -> Iterator[tuple[str, Block]]:
+        for name, wanted in self.windows.items():
+            for batch in read(self.loaded, self.store.tokens(name), pad_to=self.pad_to, wanted=wanted):
+                for block in batch.seen.blocks(batch.tokens, even=True):
+                    yield name, block
+
+
+def _as_table(evidence: pd.DataFrame, step: int) -> pa.Table:
+    """Return the evidence of the first reading against even attention; a role earned in the other stands there too."""
+    evidence = evidence[evidence["null"] == NULLS[0]]
+    first, other = (evidence[evidence["reading"] == reading].set_index(KEYS) for reading in READINGS)
+    role = first["role"].where(first["role"] != "", other["role"].reindex(first.index, fill_value=""))
+    frame = first.assign(role=role, step=step).reset_index()
+    return pa.Table.from_pandas(frame[EMERGENCE.names], EMERGENCE, preserve_index=False)
