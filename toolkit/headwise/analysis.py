@@ -37,7 +37,7 @@ from headwise.preparation import Missing, Options, parted
 from headwise.profile import ProfileSums
 from headwise.registry import Offered, Registry
 from headwise.row_gathering import Gathered
-from headwise.row_order import sample_limit
+from headwise.row_order import Sample
 from headwise.run_folder import RunFolder, writing
 from headwise.token_store import TokenStore
 
@@ -128,7 +128,7 @@ def measure_run(
     with progress.task("Writing the measurements"):
         files = merged(stage, parts, rows, profile, by_stretches=work.by_stretches)
     gathered = Gathered.merged(Gathered.of(load_file(chunk.rows)) for chunk in chunks)
-    chosen = ChosenRows.of(gathered, store, work.context, rows)
+    chosen = ChosenRows.of(gathered, store, work.sample.context, rows)
     stage.write_table("exemplars.parquet", chosen.table(work, executor, local))
     files.append("exemplars.parquet")
     return Measured(stage, files, failures, missing, described(ready))
@@ -149,8 +149,7 @@ def _work(
         inputs=inputs,
         options=json.dumps(options, sort_keys=True, default=str),
         heads=shape["layers"] * shape["heads"],
-        context=context,
-        sample_limit=sample_limit(dict(zip(store.names, store.lengths, strict=True)), context),
+        sample=Sample.of(dict(zip(store.names, store.lengths, strict=True)), context),
         by_stretches=len(store.names) < STRETCHED_DOCUMENTS,
         pad_to=pad_to,
         device=device,

@@ -29,6 +29,7 @@ from headwise.profile import ProfileSums
 from headwise.reading import read
 from headwise.registry import Offered, Registry
 from headwise.row_gathering import RowGathering
+from headwise.row_order import Sample
 from headwise.run_folder import RunFolder, writing
 from headwise.sums import DocumentSums, PartSums
 from headwise.tables import READINGS
@@ -54,10 +55,8 @@ class Work:
     options: str
     """Options of analyzers, as JSON."""
     heads: int
-    context: int
-    """Tokens of a window, at most."""
-    sample_limit: int
-    """What `headwise.row_order.sample_limit` says of the corpus."""
+    sample: Sample
+    """Rows that the deciles of exemplars are taken from."""
     by_stretches: bool
     pad_to: int | None
     device: str
@@ -153,7 +152,7 @@ def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
     nulls = Nulls(ProfileSums.of(load_file(work.profile)), untrained=reader.untrained is not None)
     measuring = Measuring.of(analyzers(work, registry).ready, strict=work.strict, readings=READINGS)
     names = [one.name for one in measuring.analyzers]
-    gathering = RowGathering(names, work.heads, work.context, chunk.first, work.sample_limit)
+    gathering = RowGathering(names, work.heads, work.sample, chunk.first)
     measuring.listeners.append(gathering.add)
     sums = {name: _measure_document(reader, name, measuring, nulls, work, gathering) for name in chunk.documents}
     with writing(chunk.rows) as path:

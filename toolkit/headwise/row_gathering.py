@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from headwise.block import Block
-from headwise.row_order import Hashes, Integers, Values, ranks, row_hashes, sampled_rows
+from headwise.row_order import Hashes, Integers, Sample, Values, ranks, row_hashes
 
 ENDS = 3
 """Rows that are kept of each end."""
@@ -145,31 +145,29 @@ class RowGathering:
     Args:
         analyzers: the names of those that give a number for each row.
         heads: how many heads the model has.
-        context: the length of a window.
+        sample: of the rows of the corpus.
         first: the place, among all rows of the corpus, of the first row that is gathered.
-        limit: what `sample_limit` says.
     """
 
-    def __init__(self, analyzers: Sequence[str], heads: int, context: int, first: int, limit: int) -> None:
+    def __init__(self, analyzers: Sequence[str], heads: int, sample: Sample, first: int) -> None:
         self._numbers = {name: number for number, name in enumerate(analyzers)}
-        self._heads, self._context, self._limit = heads, context, limit
-        self._next = first
+        self._heads, self._sample, self._next = heads, sample, first
         self._ends = [Rows.none() for _ in analyzers]
         self._waiting: list[list[_Measured]] = [[] for _ in analyzers]
         self._waiting_rows = [0] * len(analyzers)
         self._values: list[list[Values]] = [[] for _ in analyzers]  # of the sample
-        self._sample: list[_Measured] = []
+        self._sample_rows: list[_Measured] = []
 
     def begin(self, document: str, length: int) -> None:
         """Begin a document of so many tokens; what is added from now on belongs to it."""
         positions = np.arange(length)
         self._place = self._next + positions
-        self._window = self._next + positions // self._context * self._context
+        self._window = self._next + positions // self._sample.context * self._sample.context
         self._hashes = row_hashes(document, positions)
-        self._sampled = sampled_rows(document, self._hashes, self._context, self._limit)
+        self._sampled = self._sample.chosen(document, self._hashes)
         nothing = np.empty((0, int(self._sampled.sum())), dtype=np.float32)
         part = self._place[self._sampled], self._window[self._sampled], self._hashes[self._sampled]
-        self._sample.append(_Measured(*part, nothing))
+        self._sample_rows.append(_Measured(*part, nothing))
         self._next += length
 
     def add(self, analyzer: str, block: Block, values: torch.Tensor, counts: torch.Tensor) -> None:
@@ -194,7 +192,7 @@ class RowGathering:
         for number, waiting in enumerate(self._waiting_rows):
             if waiting:
                 self._take_ends(number)
-        rows = _Measured.joined(self._sample)
+        rows = _Measured.joined(self._sample_rows)
         sample = np.full((len(self._values), self._heads, len(rows.place)), np.nan, dtype=np.float32)
         for number, parts in enumerate(self._values):
             values = np.concatenate([np.empty((self._heads, 0), dtype=np.float32), *parts], axis=-1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +16,8 @@ Values = npt.NDArray[np.float32]
 
 SAMPLE_WINDOWS = 256
 """Windows that the sample is drawn from, at most: few, for rows of the sample are read again to be shown."""
-SAMPLE_ROWS = 16
-"""Rows of each of those windows, at most."""
+SAMPLE_ROWS = 4096
+"""Rows of the sample, at most."""
 LOW_BITS = np.uint64(0xFFFFFFFF)
 
 
@@ -36,22 +38,38 @@ def window_hashes(document: str, windows: int) -> Hashes:
     return row_hashes(document, -1 - np.arange(windows))  # no row has these places
 
 
-def sample_limit(lengths: Mapping[str, int], context: int) -> int:
-    """Return the largest hash of a window that belongs to the sample, from each document's length in tokens."""
-    lowest = np.empty(0, dtype=np.uint64)
-    for document, length in lengths.items():
-        every = np.concatenate([lowest, window_hashes(document, -(-length // context))])
-        lowest = np.sort(every)[:SAMPLE_WINDOWS]
-    return int(lowest[-1]) if len(lowest) else 0
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An even sample of the rows of a corpus: some rows of some windows, all where there are few."""
 
+    context: int
+    """Tokens of a window, at most."""
+    limit: int
+    """The largest hash of a window that belongs to it."""
+    rows: int
+    """Rows of each of its windows, at most."""
 
-def sampled_rows(document: str, hashes: Hashes, context: int, limit: int) -> npt.NDArray[np.bool_]:
-    """Tell which rows of a document belong to the sample, bool (rows,), from the hashes of its rows."""
-    chosen = np.zeros(len(hashes), dtype=bool)
-    (windows,) = (window_hashes(document, -(-len(hashes) // context)) <= np.uint64(limit)).nonzero()
-    for first in windows * context:
-        chosen[first + np.argsort(hashes[first : first + context])[:SAMPLE_ROWS]] = True
-    return chosen
+    @classmethod
+    def of(cls, lengths: Mapping[str, int], context: int) -> Self:
+        """Draw the sample from the length of each document in tokens; the order of documents makes no difference.
+
+        >>> Sample.of({"a": 300}, context=128).rows
+        128
+        """
+        lowest = np.empty(0, dtype=np.uint64)
+        for document, length in lengths.items():
+            every = np.concatenate([lowest, window_hashes(document, -(-length // context))])
+            lowest = np.sort(every)[:SAMPLE_WINDOWS]
+        return cls(context, int(lowest.max(initial=0)), min(context, SAMPLE_ROWS // max(len(lowest), 1)))
+
+    def chosen(self, document: str, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        """Tell which rows of a document belong to the sample, bool (rows,), from the hashes of all its rows."""
+        chosen = np.zeros(len(hashes), dtype=bool)
+        windows = window_hashes(document, -(-len(hashes) // self.context))
+        for window in np.flatnonzero(windows <= np.uint64(self.limit)).tolist():
+            first = window * self.context
+            chosen[first + np.argsort(hashes[first : first + self.context])[: self.rows]] = True
+        return chosen
 
 
 def ranks(values: Values, hashes: Hashes) -> Hashes:
