@@ -29,6 +29,11 @@ class ClaimRow:
     """Of the analyzer that decides."""
 
     @property
+    def name(self) -> str:
+        """The name of the claim as words."""
+        return self.claim.name.replace("-", " ")
+
+    @property
     def head(self) -> str:
         """The head that comes nearest; '–' for a claim that is not about single heads."""
         found = self.verdict

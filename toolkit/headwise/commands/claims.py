@@ -98,7 +98,7 @@ def _print_table(runs: Sequence[Run], tables: Sequence[Sequence[ClaimRow]]) -> N
         colours = [COLOURS[row.verdict.verdict] for row in rows]
         styles = [""] * (len(cells) - len(colours)) + colours
         shown = [Text(cell, style=style) for cell, style in zip(cells, styles, strict=True)]
-        table.add_row(Text(f"{claim.quote}\n{_plain(claim.name)}"), *shown)  # strangers' words are no markup
+        table.add_row(Text(f"{claim.quote}\n{rows[0].name}"), *shown)  # strangers' words are no markup
         table.add_section()
     console = Console(highlight=False)
     console.print(table)
@@ -107,11 +107,7 @@ def _print_table(runs: Sequence[Run], tables: Sequence[Sequence[ClaimRow]]) -> N
         return
     for row in tables[0]:
         if row.verdict.layer is None:  # no head speaks for it, so words must
-            console.print(Text(f"{_plain(row.claim.name)}: {row.verdict.why}"))
-
-
-def _plain(name: str) -> str:
-    return name.replace("-", " ")
+            console.print(Text(f"{row.name}: {row.verdict.why}"))
 
 
 def _cells(row: ClaimRow) -> list[str]:
@@ -150,7 +146,7 @@ def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _named(row: ClaimRow) -> str:
-    return f"{row.claim.quote} ({_plain(row.claim.name)})"
+    return f"{row.claim.quote} ({row.name})"
 
 
 def _told(row: ClaimRow) -> str:
