@@ -24,6 +24,7 @@ COMMANDS = (
     "ablate",
     "claims",
     "report",
+    "compare",
     "figures",
     "generate",
     "corpora",

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from headwise.commands.head_table import show_heads
+from headwise.commands.seed_table import run_and_show_seeds
 from headwise.commands.settings_options import default_output, settings_of, settings_options
 from headwise.commands.terminal import json_option, quiet_option, strict_option
 
@@ -18,11 +19,19 @@ from headwise.commands.terminal import json_option, quiet_option, strict_option
     "--engine", default="serial", show_default=True, help="Where the analysis runs, by name (see headwise plugins)."
 )
 @click.option("--workers", type=click.IntRange(1, 1024), default=2, show_default=True, help="Processes of the engine.")
+@click.option("--seeds", type=click.IntRange(2, 1000), help="Make so many runs, from --seed on; tell what returns.")
 @quiet_option
 @json_option
 @strict_option
 def command(
-    output: Path | None, config: Path | None, engine: str, workers: int, as_json: bool, strict: bool, **given: Any
+    output: Path | None,
+    config: Path | None,
+    engine: str,
+    workers: int,
+    seeds: int | None,
+    as_json: bool,
+    strict: bool,
+    **given: Any,
 ) -> None:
     """Train a model on CORPUS, measure what each of its heads does, and write one HTML page.
 
@@ -34,12 +43,16 @@ def command(
       headwise run
       headwise run shuihu --steps 1500
       headwise run poems.txt --split paragraph --recipe article --output runs/poems
+      headwise run shuihu --seeds 3
     """
+    settings = settings_of(config, given)
+    output = output or default_output(settings, seeds)
+    how: dict[str, Any] = {"engine": engine, "workers": workers, "strict": strict}
+    if seeds is not None:
+        run_and_show_seeds(settings, output, seeds, as_json=as_json, **how)
+        return
     from headwise.pipeline import Pipeline
 
-    settings = settings_of(config, given)
-    pipeline = Pipeline.begin(
-        settings, output or default_output(settings), engine=engine, workers=workers, strict=strict
-    )
+    pipeline = Pipeline.begin(settings, output, **how)
     pipeline.run()
     show_heads(pipeline.folder, as_json=as_json)

@@ -111,10 +111,10 @@ def _more(settings: tuple[str, ...]) -> dict[str, Any]:
     return more
 
 
-def default_output(settings: RunSettings) -> Path:
-    """Return the run folder of a run that was given none."""
+def default_output(settings: RunSettings, seeds: int | None = None) -> Path:
+    """Return the folder of a run, or of several seeds, that was given none."""
     name = Path(settings.corpus).stem or "corpus"
-    return Path("runs") / f"{name}-{settings.recipe_name}"
+    return Path("runs") / f"{name}-{settings.recipe_name}{'' if seeds is None else '-seeds'}"
 
 
 def toml_value(text: str) -> Any:
