@@ -47,7 +47,7 @@ def assigned(rules: RoleRules, evidence: pd.DataFrame) -> list[str]:
         )
         raise PluginError(message)
     told = zip(roles, evidence["left_out"], strict=True)
-    return [role if 1 - left_out >= LEAST_LEFT else "" for role, left_out in told]
+    return [role if left_out <= 1 - LEAST_LEFT else "" for role, left_out in told]
 
 
 def role_table(rules: RoleRules, evidence: pd.DataFrame, roles: Sequence[str]) -> pd.DataFrame:
