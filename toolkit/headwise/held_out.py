@@ -13,7 +13,7 @@ from headwise.errors import CorpusError, HeadwiseError, PluginError, SettingsErr
 from headwise.model_store import LoadedModel
 from headwise.token_store import TokenStore
 
-TOKENS_AT_ONCE = 2048
+TOKENS_AT_ONCE = 1024
 """Tokens that the model reads in one batch, at most (one window is the least)."""
 
 
