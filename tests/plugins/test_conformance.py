@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from headwise import Analyzer, PairAnalyzer
+from headwise.preparation import parted
 from headwise.registry import installed
 from headwise.testing import parametrize_with_checks
 
@@ -18,7 +19,13 @@ OWN = [
 ]
 
 
-UNPREPARED = [replace(one, prepare=None) for one in OWN if isinstance(one, Analyzer) and one.prepare is not None]
+AT_HAND = [
+    offered.value
+    for offered in parted(installed().offered("analyzer"))[0]
+    if offered.distribution == "headwise" and isinstance(offered.value, (Analyzer, PairAnalyzer))
+]
+"""Those whose libraries are installed; the others cannot be run here."""
+UNPREPARED = [replace(one, prepare=None) for one in AT_HAND if isinstance(one, Analyzer) and one.prepare is not None]
 
 
 @parametrize_with_checks(UNPREPARED)
@@ -27,7 +34,7 @@ def test_keeps_its_promises_before_it_is_prepared(analyzer: Analyzer, check: Cal
     check(analyzer)
 
 
-@parametrize_with_checks(OWN)
+@parametrize_with_checks(AT_HAND)
 def test_keeps_its_promises(
     analyzer: Analyzer | PairAnalyzer, check: Callable[[Analyzer | PairAnalyzer], None]
 ) -> None:
