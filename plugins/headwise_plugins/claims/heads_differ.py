@@ -152,17 +152,21 @@ class Shares:
         measured = run.stretches() if few else run.measurements().assign(stretch=0)
         units = {entry["name"]: entry["unit"] for entry in run.manifest["steps"]["analyze"]["analyzers"]}
         shares = measured[(measured["rows"] > 0) & (measured["analyzer"].map(units) == "share")]
+        heads = len(run.heads)
+        if shares.empty:
+            nothing = np.zeros((0, 0, heads))
+            return cls(nothing, nothing, np.zeros((0, 0)), None)
         place = shares["document"].map({name: place for place, name in enumerate(run.documents)})
         named = shares.assign(place=place).set_index(["place", "stretch", "analyzer", "layer", "head"])
         wide = named[["value", "untrained", "rows"]].unstack(["analyzer", "layer", "head"]).sort_index(axis=1)
-        heads = len(run.heads)
         value, untrained, rows = (
             wide[name].to_numpy("float64").reshape(len(wide), -1, heads) for name in ("value", "untrained", "rows")
         )  # (units, measurements, heads) each; NaN where no row of the unit counts
         counted = np.nan_to_num(rows[..., 0])
-        nothing = (counted == 0)[..., None]
+        uncounted = (counted == 0)[..., None]
+        value, untrained = (np.where(uncounted, 0, numbers) for numbers in (value, untrained))
         documents = wide.index.get_level_values("place").to_numpy("int64")
-        return cls(np.where(nothing, 0, value), np.where(nothing, 0, untrained), counted, documents if few else None)
+        return cls(value, untrained, counted, documents if few else None)
 
     def trained(self) -> Sums:
         """Sum up how far heads lie apart, and how far they did before training."""
