@@ -16,7 +16,10 @@ from headwise.pipeline import Pipeline
 from headwise.registry import PluginWarning, Registry, installed
 from headwise.run_folder import sha256
 
-TABLES = ("measurements.parquet", "stretches.parquet", "pairs.parquet", "profiles.parquet", "evidence.parquet")
+TABLES = (
+    "measurements.parquet", "stretches.parquet", "pairs.parquet", "profiles.parquet", "evidence.parquet",
+    "exemplars.parquet",
+)  # fmt: skip
 
 
 @pytest.fixture
