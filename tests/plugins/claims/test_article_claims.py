@@ -1,0 +1,160 @@
+"""The article's claims: what they rest on, and what they come to on runs and on heads whose truth is known."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from headwise import Analyzer, Run, Verdict, open_run
+from headwise.claims import decide
+from headwise.registry import Registry, installed
+from headwise.run_folder import RunFolder
+from headwise.tables import EVIDENCE, NULLS
+from headwise.testing import Planting, planted_evidence
+from headwise_plugins.claims.article_claims import CLAIMS, headwise_claims
+
+EVERY = {claim.name: claim for claim in headwise_claims()}
+TEXT = "話說大宋仁宗天子在位,嘉祐三年三月三日,天子駕坐紫宸殿,受百官朝賀。但見祥雲迷鳳閣,瑞氣罩龍樓。"
+
+
+def test_every_claim_rests_on_what_is_there() -> None:
+    """Analyzers are installed and measure shares, so that one margin fits all; nulls are those that headwise takes."""
+    known = {offered.name: offered.value for offered in installed().offered("analyzer")}
+    assert len(EVERY) == 11
+    for claim in CLAIMS:
+        for name in claim.analyzers:
+            analyzer = known[name]
+            assert isinstance(analyzer, Analyzer)
+            assert analyzer.unit == "share"
+            assert analyzer.sentence
+        assert set(claim.nulls) <= set(NULLS)
+        assert claim.margin == 0.05
+        assert {"even", "untrained"} <= set(claim.nulls)  # a head must have learned it
+
+
+def test_claims_are_quoted_in_the_articles_script_and_told_in_english() -> None:
+    """The quotation is Chinese, and what is measured is said in English; none is quoted twice."""
+    quotes = [claim.quote for claim in EVERY.values()]
+    assert len(set(quotes)) == len(quotes)
+    assert all(any("\u4e00" <= character <= "\u9fff" for character in quote) for quote in quotes)
+    assert all(claim.meaning.isascii() or claim.name == "trigger-characters" for claim in EVERY.values())
+
+
+def test_grammar_is_held_against_the_best_fixed_distance() -> None:
+    """A head that looks one back finds many a subject, and must not be taken for one that parses."""
+    fixed = {claim.name for claim in CLAIMS if "fixed distance" in claim.nulls}
+    assert fixed == {"subject-and-predicate", "grammar"}
+
+
+# -- heads whose truth is known ----------------------------------------------------------------------------------------
+
+
+def planted(folder: Path, kinds: list[dict[str, float]], *analyzers: str) -> dict[str, Verdict]:
+    """Decide the claims that rest on these analyzers, on planted heads; there is no model that was untrained."""
+    offered = [one.value for one in installed().offered("analyzer") if one.name in analyzers]
+    chosen = [one for one in offered if isinstance(one, Analyzer)]
+    evidence = planted_evidence(Planting([TEXT * 8] * 6, kinds, heads=2), analyzers=chosen)
+    run = RunFolder.begin(folder, {"seed": 0}, {})
+    frame = evidence[EVIDENCE.names]
+    run.write_table("evidence.parquet", pa.Table.from_pandas(frame, schema=EVIDENCE, preserve_index=False))
+    run.finish("train", [], layers=len(kinds), heads=2)
+    told = [{"name": one.name, "kind": "row", "unit": one.unit, "sentence": one.sentence} for one in chosen]
+    run.finish("analyze", ["evidence.parquet"], analyzers=told)
+    claims = [
+        replace(claim, nulls=tuple(null for null in claim.nulls if null != "untrained"))
+        for claim in CLAIMS
+        if set(claim.analyzers) <= set(analyzers)
+    ]
+    registry = Registry(strict=True)
+    registry.add("planted", {"headwise_claims": lambda: claims})
+    return {verdict.claim: verdict for verdict in decide(Run(run), registry)}
+
+
+MEASURED = ("previous", "next", "punctuation-focus", "sentence-start", "first-token")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "claim"),
+    [("previous", "neighbours"), ("punctuation", "punctuation"), ("sentence-start", "start-of-the-sentence")],
+)
+def test_what_was_planted_is_supported_and_nothing_else(tmp_path: Path, pattern: str, claim: str) -> None:
+    """Heads that put half of their attention there support that claim; heads of noise beside them support none."""
+    verdicts = planted(tmp_path, [{}, {pattern: 0.5}], *MEASURED)
+    assert {name for name, verdict in verdicts.items() if verdict.verdict == "supported"} == {claim}
+    assert verdicts[claim].layer == 1
+    assert verdicts[claim].low > 0.05
+
+
+def test_noise_supports_nothing(tmp_path: Path) -> None:
+    """Heads without a pattern support no claim."""
+    assert {verdict.verdict for verdict in planted(tmp_path, [{}, {}], *MEASURED).values()} == {"not supported"}
+
+
+# -- real runs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    """Everything that is installed, strict."""
+    return installed(strict=True)
+
+
+def test_the_articles_own_run(article_run: Path, registry: Registry) -> None:
+    """On its own experiment heads look at punctuation and not at neighbours: the model has no positions."""
+    run = open_run(article_run)
+    verdicts = {verdict.claim: verdict for verdict in decide(run, registry)}
+    assert [*verdicts] == [*EVERY]
+    assert verdicts["punctuation"].verdict == "supported"
+    assert verdicts["neighbours"].verdict == "not supported"
+    evidence = run.evidence(reading=None, null=None)
+    for name, verdict in verdicts.items():
+        if verdict.layer is None or EVERY[name].decide is not None:
+            continue
+        row = evidence.query(
+            "layer == @verdict.layer and head == @verdict.head and analyzer == @verdict.analyzer "
+            "and null == @verdict.null and value == @verdict.value and chance == @verdict.chance"
+        )
+        assert len(row) == 1, name
+        assert verdict.analyzer in EVERY[name].analyzers
+        assert verdict.null in EVERY[name].nulls
+
+
+def test_a_small_reader_is_decided_too(reader_run: Path, registry: Registry) -> None:
+    """Every claim has a verdict with its sentence, and each head shown is one of the model."""
+    run = open_run(reader_run)
+    for verdict in decide(run, registry):
+        assert verdict.verdict in {"supported", "not supported", "not decidable"}
+        assert verdict.why
+        if verdict.layer is not None:
+            assert (verdict.layer, verdict.head) in run.heads
+
+
+def test_verdicts_do_not_depend_on_the_order_of_the_evidence(
+    article_run: Path, registry: Registry, tmp_path: Path
+) -> None:
+    """The rows of the table may come in any order."""
+    run = open_run(article_run)
+    evidence = run.folder.read_table("evidence.parquet").to_pandas()
+    shuffled = RunFolder.begin(tmp_path, run.manifest["settings"], {})
+    frame = pd.DataFrame(evidence).sample(frac=1, random_state=0)
+    shuffled.write_table("evidence.parquet", pa.Table.from_pandas(frame, schema=EVIDENCE, preserve_index=False))
+    shuffled.manifest["steps"] = run.manifest["steps"]
+    shuffled.manifest["failures"] = run.manifest["failures"]
+    named = Registry(strict=True)
+    named.add("article", {"headwise_claims": lambda: CLAIMS})
+    assert decide(Run(shuffled), named) == decide(run, registry)[: len(CLAIMS)]
+
+
+def test_listing_the_claims_imports_nothing_heavy() -> None:
+    """The module is read for `headwise --help`, so it must not wait for these."""
+    code = (
+        "import sys, headwise_plugins.claims.article_claims\n"
+        "print([name for name in ('torch', 'pandas', 'numpy', 'matplotlib', 'scipy') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
