@@ -150,6 +150,20 @@ def test_gradients_pass_through_the_target_too() -> None:
             assert gradient[row, column].item() == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-5, abs=1e-8)
 
 
+def test_the_losses_of_tokens_are_the_parts_of_the_loss() -> None:
+    """Without padding their mean is the loss that is trained on; a padding token has none, but is attended to."""
+    given = material(["天地玄", "黃宇"])
+    model = article.build(article.ArticleSettings(dropout=0), given.vocabulary).eval()
+    ids = article.padded_windows(given, article.ArticleSettings())
+    losses = article.losses(model, ids, given.vocabulary)
+    assert losses.isnan().tolist() == [[False, False, False], [False, False, True]]
+    x = model.embedding(ids)
+    by_hand = [[((model(ids) - x)[row, token] ** 2).mean().item() for token in range(3)] for row in range(2)]
+    assert losses[0].tolist() == pytest.approx(by_hand[0])
+    assert losses[1, :2].tolist() == pytest.approx(by_hand[1][:2])
+    assert losses[:1].mean().item() == pytest.approx(model.loss(ids[:1]).item())
+
+
 def test_documents_are_cut_in_windows_and_padded_to_the_longest() -> None:
     """Five, one and three characters in windows of two give six windows, filled up with padding."""
     given = material(["天地玄黃宇", "宙", "天地玄"])
@@ -190,3 +204,4 @@ def test_it_is_offered_by_its_hook() -> None:
     registry.add("article", article)
     recipe = registry.recipe("article")
     assert (recipe.pads_to_longest, recipe.default_context, recipe.generates) == (True, 512, False)
+    assert recipe.held_out_from is None

@@ -19,6 +19,7 @@ from headwise.registry import Registry
 from headwise.settings import validated
 from headwise.training import TrainingMaterial, train
 from headwise.vocabulary import Vocabulary
+from headwise_plugins.models.held_out import held_out_from
 from headwise_plugins.models.reader import Reader
 from headwise_plugins.recipes import reader
 
@@ -102,6 +103,33 @@ def test_the_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
     assert rates[110] == pytest.approx(0.002)
     assert rates[-1] == pytest.approx(0.004 * math.sin(math.pi / 360) ** 2)
     assert all(later < earlier for earlier, later in pairwise(rates[20:]))
+
+
+def test_the_losses_of_tokens_are_those_of_training() -> None:
+    """On the windows that training holds out, with the token after each, they have the mean that training tells."""
+    given = material("天地玄黃宇宙洪荒日月盈昃辰宿列張" * 40)  # 640 tokens: the last 32 are held out
+    model, log = trained(given, steps=20, **SMALL)
+    border = held_out_from(640)
+    assert border == 608
+    text = torch.from_numpy(given.ids[border:].astype(np.int64))
+    with torch.no_grad():
+        losses = [reader.losses(model, text[None, first : first + 17], given.vocabulary)[0] for first in (0, 16)]
+    assert [len(part) for part in losses] == [17, 16]  # the last window has no token after it
+    assert all(part[-1].isnan() and part[:-1].isfinite().all() for part in losses)
+    assert float(torch.cat(losses).nanmean()) == pytest.approx(log["held_out_loss"][-1], abs=1e-6)
+
+
+def test_padding_has_no_loss_and_changes_none() -> None:
+    """Neither padding nor the token before it has a next one; the others have the loss that they have without it."""
+    given = material("天地玄黃宇宙")
+    model = reader.build(reader.ReaderSettings(**SMALL), given.vocabulary).eval()
+    ids = torch.tensor([[0, 1, 2, 3]])
+    padded = torch.cat([ids, torch.full((1, 2), given.vocabulary.padding_id)], dim=1)
+    plain, longer = (reader.losses(model, one, given.vocabulary) for one in (ids, padded))
+    torch.testing.assert_close(longer[:, :3], plain[:, :3])
+    assert longer[:, 3:].isnan().all()
+    longer.nansum().backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 def test_only_matrices_decay() -> None:
