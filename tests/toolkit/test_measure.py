@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -16,8 +17,11 @@ import headwise
 from headwise.block import EVEN, Block, HeadName, even_weights
 from headwise.contracts import Analyzer, PairAnalyzer
 from headwise.errors import PluginError
-from headwise.measure import Measuring, ProfileSums
+from headwise.measure import ALL_KEYS, WITHOUT_FIRST_KEY, Measuring, SpoiltBlockError, measure_blocks
+from headwise.nulls import NullHeads
 from headwise.registry import Registry
+from headwise.sums import DocumentSums
+from headwise.tables import MEASUREMENTS, READINGS, STRETCHES
 from headwise.tokens import Tokens
 
 
@@ -38,7 +42,7 @@ def punctuation(block: Block) -> torch.Tensor:
     return block.weights @ block.tokens.punctuation.float()
 
 
-def measuring(**analyzers: object) -> Measuring:
+def measuring(*, readings: tuple[str, ...] = (ALL_KEYS,), **analyzers: object) -> Measuring:
     """Return a lenient measuring of these analyzers, given as functions or as whole analyzers."""
     registry = Registry()
     registry.add("test", {"headwise_analyzers": lambda: [
@@ -46,42 +50,108 @@ def measuring(**analyzers: object) -> Measuring:
         Analyzer(name=name, run=value, unit="share", summary="")  # type: ignore[arg-type]
         for name, value in analyzers.items()
     ]})  # fmt: skip
-    return Measuring.of(registry.offered("analyzer"))
+    return Measuring.of(registry.offered("analyzer"), readings=readings)
+
+
+def measured(one: Measuring, block: Block, stretch: list[int] | None = None) -> DocumentSums:
+    """Return the sums of a document of one block with one own head."""
+    sums = one.start(1)
+    one.add(sums, block, torch.tensor(stretch or [0] * len(block.queries)))
+    return sums
+
+
+def previous_share(block: Block) -> torch.Tensor:
+    """Share of attention on the previous token, (heads, queries); NaN in the first row, which has none."""
+    places = (block.queries - 1).clamp(min=0).expand(len(block.heads), -1)[..., None]  # (heads, queries, 1)
+    return block.weights.gather(-1, places)[..., 0].masked_fill(block.queries == 0, math.nan)
+
+
+PREVIOUS = Analyzer(name="previous", run=previous_share, rows=lambda block: block.queries > 0, unit="share", summary="")
 
 
 def test_value_and_chance_of_a_worked_example() -> None:
     """The third token is a comma: the head gives it (0 + 0 + 0.5 + 0.5) / 4, even attention (1/3 + 1/4) / 4."""
-    one = measuring(commas=punctuation)
-    sums = one.start(1, 1)
-    one.add(sums, causal_block(EXAMPLE, "天子，說"), torch.zeros(4, dtype=torch.int64))
-    assert sums.rows.tolist() == [[4]]
-    torch.testing.assert_close(sums.sums[0, :, 0], torch.tensor([1.0, 7 / 12], dtype=torch.float64))
+    kept = measured(measuring(commas=punctuation), causal_block(EXAMPLE, "天子，說")).readings[ALL_KEYS]
+    assert kept.rows.tolist() == [[4]]
+    torch.testing.assert_close(kept.sums[0, :, 0], torch.tensor([1.0, 7 / 12], dtype=torch.float64))
 
 
 def test_rows_that_do_not_count_are_left_out() -> None:
     """With `rows` the mean is over those rows alone, and a NaN in the others does no harm."""
-    previous = Analyzer(
-        name="previous",
-        run=lambda block: torch.nn.functional.pad(block.weights.diagonal(-1, 1, 2), (1, 0), value=math.nan),
-        rows=lambda block: block.queries > 0,
-        unit="share",
-        summary="",
-    )
-    one = measuring(previous=previous)
-    sums = one.start(1, 1)
-    one.add(sums, causal_block(EXAMPLE, "天子，說"), torch.zeros(4, dtype=torch.int64))
+    one = measuring(previous=PREVIOUS)
+    kept = measured(one, causal_block(EXAMPLE, "天子，說")).readings[ALL_KEYS]
     assert not one.failures
-    assert sums.rows.item() == 3
-    assert sums.sums[0, 0, 0].item() == pytest.approx(0.5 + 0.3 + 0.5)  # on the first sub-diagonal
+    assert kept.rows.item() == 3
+    assert kept.sums[0, 0, 0].item() == pytest.approx(0.5 + 0.3 + 0.5)  # on the first sub-diagonal
 
 
 def test_stretches_of_rows_are_summed_apart() -> None:
     """Rows are added to the stretch that they belong to."""
-    one = measuring(commas=punctuation)
-    sums = one.start(1, 2)
-    one.add(sums, causal_block(EXAMPLE, "天子，說"), torch.tensor([0, 0, 0, 1]))
-    assert sums.rows.tolist() == [[3, 1]]
-    assert sums.sums[0, 0].tolist() == [0.5, 0.5]
+    kept = measured(measuring(commas=punctuation), causal_block(EXAMPLE, "天子，說"), [0, 0, 0, 1]).readings[ALL_KEYS]
+    assert kept.rows.tolist() == [[3, 1]]
+    assert kept.sums[0, 0].tolist() == [0.5, 0.5]
+
+
+def test_without_the_first_key_by_hand() -> None:
+    """The comma has 0.5 of 0.8 and 0.5 of 0.9; the first row sees nothing any more, and 0.5 + 0.2 + 0.1 is left out."""
+    one = measuring(commas=punctuation, readings=READINGS)
+    kept = measured(one, causal_block(EXAMPLE, "天子，說")).readings[WITHOUT_FIRST_KEY]
+    assert kept.rows.tolist() == [[3]]
+    assert kept.sums[0, :, 0].tolist() == pytest.approx([0.5 / 0.8 + 0.5 / 0.9, 1 / 2 + 1 / 3])
+    assert kept.left_out[0, :, 0].tolist() == pytest.approx([0.5 + 0.2 + 0.1])
+
+
+def test_rows_are_asked_again_without_the_first_key() -> None:
+    """Only rows that count there have their weight on the first key in what is left out: here those from the third."""
+    sees_previous = Analyzer(
+        name="previous", run=previous_share, unit="share", summary="",
+        rows=lambda block: functional.pad(block.visible.diagonal(-1), (1, 0)),
+    )  # fmt: skip
+    sums = measured(measuring(previous=sees_previous, readings=READINGS), causal_block(EXAMPLE, "天子，說"))
+    assert [sums.readings[reading].rows.item() for reading in READINGS] == [3, 2]
+    kept = sums.readings[WITHOUT_FIRST_KEY]
+    assert kept.sums[0, 0, 0].item() == pytest.approx(0.3 / 0.8 + 0.5 / 0.9)
+    assert kept.left_out.item() == pytest.approx(0.2 + 0.1)
+
+
+def test_an_analyzer_of_the_first_token_is_zero_without_it() -> None:
+    """What speaks of the first token itself has value and chance 0 once that token is hidden."""
+    one = measuring(first=lambda block: block.weights[..., 0], readings=READINGS)
+    kept = measured(one, causal_block(EXAMPLE, "天子，說")).readings[WITHOUT_FIRST_KEY]
+    assert kept.sums.flatten().tolist() == [0, 0]
+
+
+def test_listeners_are_told_every_row() -> None:
+    """A listener hears each analyzer's numbers of the own heads, and which rows count, in the reading of all keys."""
+    heard: list[tuple[str, int, list[list[float]], list[float]]] = []
+    one = measuring(previous=PREVIOUS, commas=punctuation, readings=READINGS)
+    one.listeners.append(
+        lambda name, block, values, counts: heard.append((name, len(block.heads), values.tolist(), counts.tolist()))
+    )
+    measured(one, causal_block(EXAMPLE, "天子，說"))
+    assert heard == [
+        ("commas", 2, [[0, 0, 0.5, 0.5]], [1, 1, 1, 1]),
+        ("previous", 2, [[0, 0.5, pytest.approx(0.3), 0.5]], [0, 1, 1, 1]),
+    ]
+
+
+def test_pairs_of_untrained_heads_are_measured_apart() -> None:
+    """The own heads and those of the untrained model each have their pairs, and no pair joins the two."""
+    gap = PairAnalyzer(
+        name="gap", unit="share", summary="",
+        run=lambda block: (block.weights[:, None] - block.weights[None]).abs().sum(-1).mean(-1),
+    )  # fmt: skip
+    visible = torch.ones(2, 2, dtype=torch.bool)
+    rows = torch.tensor([[1, 0.0], [0.5, 0.5], [0.25, 0.75], [0, 1]])  # two own heads, the same untrained
+    weights = torch.cat([rows, torch.full((1, 2), 0.5)])[:, None].expand(-1, 2, -1)
+    names = tuple(HeadName(0, head) for head in range(4))
+    tokens = Tokens.of("天子")
+    block = Block(weights, (*names, EVEN), torch.arange(2), tokens, visible, tokens)
+    one = measuring(gap=gap)
+    sums = one.start(2, NullHeads(untrained=True))
+    one.add(sums, block, torch.zeros(2, dtype=torch.int64))
+    assert (sums.pairs[0] / sums.rows).tolist() == [[0, 1], [1, 0]]
+    assert (sums.untrained_pairs[0] / sums.rows).tolist() == [[0, 0.5], [0.5, 0]]
 
 
 BROKEN = {
@@ -89,27 +159,49 @@ BROKEN = {
     "no tensor": (lambda block: 0.5, "it returned float"),  # noqa: ARG005
     "wrong shape": (lambda block: block.weights, r"it returned the shape \(2, 4, 4\)"),
     "NaN": (lambda block: block.weights.sum(-1) * math.nan, "NaN or infinity"),
-    "changes the mask": (lambda block: block.visible.fill_(True)[:2, :4].float(), "it changed the block"),
-    "changes the tokens": (
-        lambda block: block.tokens.punctuation.fill_(True).float().expand(2, 4),
-        "it changed the block",
-    ),
-    "changes the block": (lambda block: block.weights.mul_(2).sum(-1), "it changed the block"),
+}
+SPOILING = {
+    "the mask": lambda block: block.visible.fill_(True)[:2, :4].float(),
+    "the tokens": lambda block: block.tokens.punctuation.fill_(True).float().expand(2, 4),
+    "the weights": lambda block: block.weights.mul_(2).sum(-1),
+    "the weights, and raises": lambda block: block.weights.mul_(2) / 0 + "",
 }
 
 
 @pytest.mark.parametrize(("run", "told"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_analyzer_costs_only_itself(run: object, told: str) -> None:
     """Whatever an analyzer does wrong is told with its plugin, and the others see what they would have seen."""
-    alone, beside = measuring(commas=punctuation), measuring(broken=run, commas=punctuation)
-    expected, sums = alone.start(1, 1), beside.start(1, 1)
-    stretch = torch.zeros(4, dtype=torch.int64)
-    alone.add(expected, causal_block(EXAMPLE, "天子，說"), stretch)
-    beside.add(sums, causal_block(EXAMPLE, "天子，說"), stretch)
-    assert torch.equal(expected.sums[0], sums.sums[1])
+    alone = measuring(commas=punctuation, readings=READINGS)
+    beside = measuring(broken=run, commas=punctuation, readings=READINGS)
+    expected = measured(alone, causal_block(EXAMPLE, "天子，說"))
+    sums = measured(beside, causal_block(EXAMPLE, "天子，說"))
+    for reading in READINGS:
+        assert torch.equal(expected.readings[reading].sums[0], sums.readings[reading].sums[1])
     (failure,) = beside.failures
     assert (failure.name, failure.plugin, failure.distribution) == ("broken", "test", "this program")
     assert re.search(told, failure.message)
+
+
+@pytest.mark.parametrize("run", SPOILING.values(), ids=SPOILING)
+def test_an_analyzer_that_changes_a_block_is_left_out_when_its_document_is_measured_anew(run: object) -> None:
+    """It is found out at once, and the second time the others see the block as it was."""
+    alone, beside = measuring(commas=punctuation), measuring(broken=run, commas=punctuation)
+    with pytest.raises(SpoiltBlockError, match="it changed the block"):
+        measured(beside, causal_block(EXAMPLE, "天子，說"))
+    (failure,) = beside.failures
+    assert failure.name == "broken"
+    expected = measured(alone, causal_block(EXAMPLE, "天子，說")).readings[ALL_KEYS]
+    assert torch.equal(expected.sums[0], measured(beside, causal_block(EXAMPLE, "天子，說")).readings[ALL_KEYS].sums[1])
+
+
+def test_one_that_fails_without_the_first_key_is_told() -> None:
+    """An analyzer must bear rows that attend to nothing: the second row has all on the first key."""
+    weights = torch.tensor([[1, 0, 0], [1, 0, 0], [0.25, 0.25, 0.5]])
+    one = measuring(mine=lambda block: 1 / block.weights.sum(-1), readings=READINGS)
+    measured(one, causal_block(weights, "天子，"))
+    assert [failure.message for failure in one.failures] == [
+        "it returned NaN or infinity; leave out rows without an answer through `rows`"
+    ]
 
 
 def test_strict_raises_at_once() -> None:
@@ -117,25 +209,45 @@ def test_strict_raises_at_once() -> None:
     one = measuring(broken=lambda block: block.weights)
     one.strict = True
     with pytest.raises(PluginError, match=r"the analyzer 'broken' \(plugin 'test' from this program\) failed"):
-        one.add(one.start(1, 1), causal_block(EXAMPLE, "天子，說"), torch.zeros(4, dtype=torch.int64))
+        measured(one, causal_block(EXAMPLE, "天子，說"))
 
 
-def test_profile_is_the_sum_along_diagonals() -> None:
-    """Sums by distance are the sums of numpy's diagonals, in whatever pieces the rows come."""
-    rng = np.random.default_rng(3)
-    weights = torch.from_numpy(rng.random((5, 5)).astype(np.float32)).tril()
-    whole = causal_block(weights, "abcde")
-    for cut in (5, 3, 1):
-        profile = ProfileSums(1, 4)
-        for first in range(0, 5, cut):
-            part = slice(first, min(first + cut, 5))
-            piece = replace(
-                whole, weights=whole.weights[:, part], queries=whole.queries[part], visible=whole.visible[part]
-            )
-            profile.add(piece)
-        expected = [np.trace(weights.numpy(), -distance) for distance in range(-4, 5)]
-        np.testing.assert_allclose(profile.sums[0].numpy(), expected, atol=1e-6)
-        assert profile.rows == 5
+def pieces(block: Block, size: int) -> Iterator[Block]:
+    """Cut the rows of a block."""
+    for first in range(0, len(block.queries), size):
+        part = slice(first, first + size)
+        yield replace(block, weights=block.weights[:, part], queries=block.queries[part], visible=block.visible[part])
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_blocks_become_frames(size: int) -> None:
+    """Documents given as blocks become measurements and stretches, whatever the blocks; other nulls are null."""
+    documents = [
+        (name, pieces(causal_block(EXAMPLE, text), size)) for name, text in (("一", "天子，說"), ("二", "，子曰曰"))
+    ]
+    offered = measuring(commas=punctuation, previous=PREVIOUS).analyzers
+    measurements, stretches = measure_blocks(documents, offered, stretch_rows=3)
+    assert list(measurements) == MEASUREMENTS.names
+    assert list(stretches) == STRETCHES.names
+    values = measurements.set_index(["document", "analyzer"])["value"]
+    assert values.to_dict() == pytest.approx(
+        {("一", "commas"): 1 / 4, ("一", "previous"): 1.3 / 3, ("二", "commas"): 1.8 / 4, ("二", "previous"): 1.3 / 3}
+    )
+    first = stretches[stretches["document"] == "一"]
+    assert first[["stretch", "analyzer", "rows"]].to_numpy().tolist() == [
+        [0, "commas", 3], [0, "previous", 2], [1, "commas", 1], [1, "previous", 1]
+    ]  # fmt: skip
+    for frame in (measurements, stretches):
+        assert set(frame["reading"]) == {ALL_KEYS}
+        assert frame[["by_distance", "fixed_distance", "untrained"]].isna().all(axis=None)
+        assert (frame["left_out"] == 0).all()
+
+
+def test_no_blocks_become_empty_frames() -> None:
+    """Without documents there are the columns and no rows."""
+    measurements, stretches = measure_blocks([], measuring(commas=punctuation).analyzers)
+    assert (list(measurements), len(measurements)) == (MEASUREMENTS.names, 0)
+    assert (list(stretches), len(stretches)) == (STRETCHES.names, 0)
 
 
 class TwoHeads(nn.Module):
@@ -156,3 +268,13 @@ def test_analyze_gives_a_frame_of_every_installed_analyzer() -> None:
     assert previous["chance"].tolist() == pytest.approx([0.059] * 2, abs=5e-4)
     difference = (frame["value"] - frame["chance"]).abs().dropna()
     assert difference.max() < 1e-6
+
+
+def test_analyze_prepares_with_the_tokens_that_it_is_given() -> None:
+    """An analyzer that depends on the corpus takes the windows for it, and is left out where there are none."""
+    with headwise.observe(TwoHeads()) as seen:
+        TwoHeads()(torch.zeros(1, 2, 8, 4))
+    given = headwise.analyze(seen, Tokens.of("天子天龍，天子曰"))
+    assert "trigger-characters" in set(given["analyzer"])
+    assert "trigger-characters" not in set(headwise.analyze(seen)["analyzer"])
+    assert isinstance(given, pd.DataFrame)

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from headwise.document import Document
     from headwise.errors import HeadwiseError
     from headwise.hookspecs import hookimpl
-    from headwise.measure import analyze
     from headwise.observation import Observation, observe
+    from headwise.observed_measurements import analyze
     from headwise.run import Run, open_run
     from headwise.settings import RecipeSettings
     from headwise.tokens import Tokens
@@ -60,7 +60,7 @@ _HOME = {
     "Document": "document",
     "HeadwiseError": "errors",
     "hookimpl": "hookspecs",
-    "analyze": "measure",
+    "analyze": "observed_measurements",
     **dict.fromkeys(["Observation", "observe"], "observation"),
     **dict.fromkeys(["Run", "open_run"], "run"),
     "RecipeSettings": "settings",

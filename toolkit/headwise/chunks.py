@@ -14,21 +14,20 @@ from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from safetensors.torch import load_file, save
 
 from headwise import registry as plugins
 from headwise.block import Block
 from headwise.device import choose_device
 from headwise.failure import Failure
-from headwise.measure import Measuring
+from headwise.measure import Measuring, SpoiltBlockError
 from headwise.model_store import LoadedModel, load_model
 from headwise.nulls import Nulls
 from headwise.preparation import Missing, parted, prepared
 from headwise.profile import ProfileSums
 from headwise.reading import read
 from headwise.registry import Offered, Registry
-from headwise.row_gathering import RowGathering
+from headwise.row_gathering import Gathered, RowGathering
 from headwise.row_order import Sample
 from headwise.run_folder import RunFolder, writing
 from headwise.sums import DocumentSums, PartSums
@@ -138,7 +137,7 @@ def profile_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
     model, _, store = opened(work, registry or plugins.installed(strict=work.strict))
     profile = ProfileSums(work.heads, (work.pad_to or model.settings.context or 1) - 1)
     for name in chunk.documents:
-        for block in _blocks(model, _tokens(store, name), work.pad_to):
+        for block in _blocks(model, store.tokens(name), work.pad_to):
             profile.add(block)
     with writing(chunk.profile) as path:
         path.write_bytes(save(profile.tensors(), {"facts": "{}"}))
@@ -151,20 +150,35 @@ def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
     reader = opened(work, registry)
     nulls = Nulls(ProfileSums.of(load_file(work.profile)), untrained=reader.untrained is not None)
     measuring = Measuring.of(analyzers(work, registry).ready, strict=work.strict, readings=READINGS)
-    names = [one.name for one in measuring.analyzers]
-    gathering = RowGathering(names, work.heads, work.sample, chunk.first)
-    measuring.listeners.append(gathering.add)
-    sums = {name: _measure_document(reader, name, measuring, nulls, work, gathering) for name in chunk.documents}
+    measured = None
+    while measured is None:  # each time another analyzer is left out
+        measured = _measured(reader, chunk, measuring, nulls)
+    sums, gathered = measured
     with writing(chunk.rows) as path:
-        path.write_bytes(save(gathering.gathered().tensors()))
+        path.write_bytes(save(gathered.tensors()))
     with writing(chunk.sums) as path:
         PartSums.of(sums).save(path, {"failures": [asdict(failure) for failure in measuring.failures]})
+
+
+def _measured(
+    reader: Opened, chunk: Chunk, measuring: Measuring, nulls: Nulls
+) -> tuple[dict[str, DocumentSums], Gathered] | None:
+    """Measure the documents of a chunk; None where an analyzer changed what others read after it."""
+    work = chunk.work
+    names = [one.name for one in measuring.analyzers]
+    gathering = RowGathering(names, work.heads, work.sample, chunk.first)
+    measuring.listeners = [gathering.add]
+    try:
+        sums = {name: _measure_document(reader, name, measuring, nulls, work, gathering) for name in chunk.documents}
+    except SpoiltBlockError:
+        return None
+    return sums, gathering.gathered()
 
 
 def _measure_document(
     reader: Opened, name: str, measuring: Measuring, nulls: Nulls, work: Work, gathering: RowGathering
 ) -> DocumentSums:
-    tokens = _tokens(reader.store, name)
+    tokens = reader.store.tokens(name)
     gathering.begin(name, len(tokens))
     rows = stretch_rows(len(tokens)) if work.by_stretches else len(tokens)
     sums = measuring.start(work.heads, nulls.heads)
@@ -180,14 +194,7 @@ def stretch_rows(length: int) -> int:
     return max(STRETCH_ROWS, -(-length // STRETCHES))
 
 
-@torch.inference_mode()
-def _tokens(store: TokenStore, name: str) -> Tokens:
-    """Read a document into tensors that nobody can change in place."""
-    return store.tokens(name)
-
-
-@torch.inference_mode()
 def _blocks(model: LoadedModel, tokens: Tokens, pad_to: int | None) -> Iterator[Block]:
-    """Yield the blocks of a document, with the even head, in tensors that nobody can change in place."""
+    """Yield the blocks of a document, with the even head."""
     for batch in read(model, tokens, pad_to=pad_to):
         yield from batch.seen.blocks(batch.tokens, even=True)

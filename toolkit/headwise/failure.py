@@ -33,8 +33,6 @@ class Failure:
     def caught(cls, offered: Offered, error: Exception, *, strict: bool = False) -> Self:
         """Make the failure of what raised; with `strict` raise it as PluginError."""
         told = str(error) if isinstance(error, PluginError) else f"it raised {type(error).__name__}: {error}"
-        if "inference tensor" in told:  # how torch refuses a change of what is read only
-            told = "it changed the block, which others read too; it must copy what it changes"
         if strict:
             message = f"the {offered.kind} '{offered.name}' ({offered.origin}) failed: {told}"
             raise PluginError(message) from error

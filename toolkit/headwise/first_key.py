@@ -23,7 +23,6 @@ class WithoutFirstKey(NamedTuple):
     """float32 (own heads, queries): the weight on the first key."""
 
 
-@torch.inference_mode()
 def without_first_key(block: Block, own: int) -> WithoutFirstKey:
     """Return the own heads of a block and the even one with the first key of the window hidden.
 

@@ -8,15 +8,12 @@ blocks.
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Self
 
 import torch
 
-from headwise import registry as plugins
 from headwise.block import Block, HeadName
 from headwise.contracts import Analyzer, PairAnalyzer
 from headwise.errors import PluginError
@@ -24,9 +21,6 @@ from headwise.failure import Failure
 from headwise.first_key import without_first_key
 from headwise.measured_rows import MeasuredRows
 from headwise.nulls import NullHeads
-from headwise.observation import Observation
-from headwise.preparation import parted, prepared
-from headwise.read_only import read_only
 from headwise.registry import Offered
 from headwise.sums import DocumentSums, PartSums, ReadingSums
 from headwise.tables import MEASUREMENTS, READINGS, STRETCHES
@@ -41,6 +35,13 @@ NO_NULLS = NullHeads()
 Listener = Callable[[str, Block, torch.Tensor, torch.Tensor], None]
 """Told what an analyzer gave: its name, the block (own heads first), the values of the own heads, float64 (own heads,
 queries), 0 in rows that do not count, and float64 (queries,), 1 in rows that count."""
+
+
+TENSORS = tuple(part.name for part in fields(Tokens) if part.name != "texts")
+
+
+class SpoiltBlockError(PluginError):
+    """An analyzer changed the block that others read after it."""
 
 
 @dataclass(slots=True)
@@ -87,10 +88,14 @@ class Measuring:
             sums: of the document.
             block: own heads, those of the nulls, the even head last.
             stretch: int64 (queries,), the number of the stretch that each row belongs to.
+
+        Raises:
+            SpoiltBlockError: an analyzer changed the block. It is left out from there on, and its document has to be
+                measured anew.
+            PluginError: an analyzer failed, with `strict`.
         """
         if not len(block.queries):
             return
-        block = read_only(block)
         first, last = int(stretch.min()), int(stretch.max())
         member = torch.nn.functional.one_hot(stretch - first, last - first + 1).double()  # (queries, stretches here)
         sums.rows += len(block.queries)
@@ -155,6 +160,7 @@ class Measuring:
         shape = len(block.heads), len(block.queries)
         if not isinstance(analyzer, Analyzer) or self._failed(offered):
             return None
+        version = _version(block)
         try:
             values = _checked(analyzer.run(block), shape, "(heads, queries)")
             rows = None if analyzer.rows is None else _checked_rows(analyzer.rows(block), shape[1])
@@ -163,7 +169,10 @@ class Measuring:
             values = values if rows is None else values.masked_fill(~rows, 0)
             _refuse_not_finite(values)
         except Exception as error:  # noqa: BLE001  # a stranger's analyzer may raise anything
-            self.failures.append(Failure.caught(offered, error, strict=self.strict))
+            values, rows = None, None
+            self._fail(offered, error)
+        self._refuse_spoilt(offered, block, version)
+        if values is None:
             return None
         counts = torch.ones(shape[1], dtype=torch.float64) if rows is None else rows.cpu().double()
         return values.cpu().double(), counts  # not every device has float64
@@ -171,14 +180,35 @@ class Measuring:
     def _pair_values(self, offered: Offered, block: Block) -> torch.Tensor:
         analyzer = offered.value
         heads = len(block.heads)
+        values = torch.zeros(heads, heads)
+        if not isinstance(analyzer, PairAnalyzer) or self._failed(offered):
+            return values.double()
+        version = _version(block)
         try:
-            if isinstance(analyzer, PairAnalyzer) and not self._failed(offered):
-                values = _checked(analyzer.run(block), (heads, heads), "(heads, heads)")
-                _refuse_not_finite(values)
-                return values.cpu().double()
+            given = _checked(analyzer.run(block), (heads, heads), "(heads, heads)")
+            _refuse_not_finite(given)
+            values = given
         except Exception as error:  # noqa: BLE001  # a stranger's analyzer may raise anything
+            self._fail(offered, error)
+        self._refuse_spoilt(offered, block, version)
+        return values.cpu().double()
+
+    def _refuse_spoilt(self, offered: Offered, block: Block, version: int) -> None:
+        if _version(block) != version:
+            error = SpoiltBlockError("it changed the block, which others read too; it must copy what it changes")
+            self._fail(offered, error)
+            raise error
+
+    def _fail(self, offered: Offered, error: Exception) -> None:
+        if not self._failed(offered):
             self.failures.append(Failure.caught(offered, error, strict=self.strict))
-        return torch.zeros(heads, heads, dtype=torch.float64)
+
+
+def _version(block: Block) -> int:
+    """Return torch's counts of changes in place, which views share; torch keeps them under a private name."""
+    tensors = [block.weights, block.visible, block.queries]
+    tensors += [getattr(tokens, name) for tokens in (block.tokens, block.window_tokens) for name in TENSORS]
+    return sum(tensor._version for tensor in tensors)  # noqa: SLF001
 
 
 def _checked(values: object, shape: tuple[int, ...], meaning: str) -> torch.Tensor:
@@ -235,46 +265,3 @@ def measure_blocks(
         return MEASUREMENTS.empty_table().to_pandas(), STRETCHES.empty_table().to_pandas()
     part = PartSums.of(every)
     return rows.of_documents(part).to_pandas(), rows.of_stretches(part).to_pandas()
-
-
-def analyze(seen: Observation, tokens: Tokens | Sequence[Tokens] | None = None) -> pd.DataFrame:
-    """Measure an observation with every installed analyzer.
-
-    Returns one row for each window, layer, head and analyzer: window, layer, head, analyzer, rows, value, chance.
-    `tokens` are the tokens of each window; without them only analyzers of positions tell something. An analyzer that
-    depends on the corpus takes these windows for it, and is left out without them, as is one whose libraries are not
-    installed. A plugin that fails is left out with a `headwise.registry.PluginWarning`.
-
-    Raises:
-        ObservationError: nothing was seen, or the tokens do not fit the windows.
-    """
-    import pandas as pd
-
-    offered, failures = _prepared_with([tokens] if isinstance(tokens, Tokens) else tokens)
-    measuring = Measuring.of(offered)
-    measuring.failures.extend(failures)
-    windows = [measuring.start(len(seen.heads)) for _ in range(seen.windows)]
-    for block in seen.blocks(tokens, even=True):
-        measuring.add(windows[block.window], block, torch.zeros_like(block.queries).cpu())
-    for failure in measuring.failures:
-        warnings.warn(failure.sentence, plugins.PluginWarning, stacklevel=2)
-    failed = {failure.name for failure in measuring.failures}
-    return pd.DataFrame(
-        {"window": number, "layer": name.layer, "head": name.head, "analyzer": one.name, "rows": int(rows),
-         "value": measured.sums[index, head].sum().item() / rows if rows else math.nan,
-         "chance": measured.sums[index, -1].sum().item() / rows if rows else math.nan}
-        for number, sums in enumerate(windows)
-        for measured in [sums.readings[ALL_KEYS]]
-        for index, one in enumerate(offered)
-        if one.name not in failed
-        for rows in [measured.rows[index].sum().item()]
-        for head, name in enumerate(seen.heads)
-    )  # fmt: skip
-
-
-def _prepared_with(windows: Sequence[Tokens] | None) -> tuple[list[Offered], list[Failure]]:
-    """Return the installed analyzers of rows, prepared with these windows."""
-    present, _ = parted([one for one in plugins.installed().offered("analyzer") if isinstance(one.value, Analyzer)])
-    if windows is None:
-        return [one for one in present if getattr(one.value, "prepare", None) is None], []
-    return prepared(present, lambda: iter(windows), {})

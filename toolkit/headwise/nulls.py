@@ -74,7 +74,6 @@ class Nulls:
         # Distances fall along the axis, as they do along the keys of a row.
         self._profiles = torch.cat([profile.when_visible(), fixed]).flip(1).float()  # (heads + offsets, distances)
 
-    @torch.inference_mode()
     def appended(self, block: Block, untrained: Block | None = None) -> Block:
         """Return the block, whose last head is the even one, with the heads of the nulls before that one.
 
