@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import headwise
-from headwise import exemplars
+from headwise import exemplars, observation
 from headwise.contracts import Analyzer
 from headwise.exemplars import choose
 from headwise.model_store import load_model
@@ -150,6 +150,23 @@ def test_engines_and_pieces_give_the_same_bytes(
     one, other = (headwise.open_run(run).exemplars() for run in (copy, reader_run))
     pd.testing.assert_frame_equal(one.drop(columns="weights"), other.drop(columns="weights"))
     np.testing.assert_allclose(np.concatenate(one["weights"]), np.concatenate(other["weights"]), atol=1e-6)
+
+
+def test_small_blocks_give_the_same_exemplars(
+    reader_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of a few rows change values by the noise of float32, and so rows at most where two are near."""
+    whole = observation.Observation.blocks
+    monkeypatch.setattr(
+        observation.Observation, "blocks",
+        lambda self, tokens=None, *, even=False, memory=0: whole(self, tokens, even=even, memory=memory or 2000),
+    )  # fmt: skip
+    copy = Path(shutil.copytree(reader_run, tmp_path / "copy"))
+    Pipeline.resume(copy).analyze()
+    one, other = (headwise.open_run(run).exemplars() for run in (copy, reader_run))
+    pd.testing.assert_series_equal(one["value"], other["value"], check_exact=False, rtol=1e-6, atol=1e-6)
+    places = ["document", "window", "query"]
+    assert (one[places] == other[places]).all(axis=1).mean() > 0.99
 
 
 # -- choosing ----------------------------------------------------------------------------------------------------------
