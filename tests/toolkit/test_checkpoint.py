@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -41,6 +42,17 @@ def test_tensors_come_back_with_shape_and_dtype(tmp_path: Path) -> None:
     for before, after in zip(tensors, loaded, strict=True):
         assert after.dtype == before.dtype
         assert torch.equal(before, after)
+
+
+def test_tables_come_back_with_their_schema(tmp_path: Path) -> None:
+    """Columns, types, nulls, NaN, Chinese and tables without rows survive."""
+    schema = pa.schema([pa.field("step", pa.int16(), nullable=False), pa.field("role", pa.string()),
+                        pa.field("low", pa.float64())])  # fmt: skip
+    tables = [pa.table([[1, 2], ["龍", None], [float("nan"), None]], schema=schema), schema.empty_table()]
+    save_checkpoint(tmp_path / "c", {"seen": tables})
+    for before, after in zip(tables, load_checkpoint(tmp_path / "c")["seen"], strict=True):
+        assert after.schema == before.schema
+        assert str(after.to_pydict()) == str(before.to_pydict())  # NaN is not equal to itself
 
 
 def test_the_state_of_an_optimizer_comes_back(tmp_path: Path) -> None:

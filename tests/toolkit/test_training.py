@@ -11,14 +11,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from torch import nn
 
+from headwise.device import deterministic
 from headwise.errors import SettingsError
 from headwise.progress import shown_by
 from headwise.tables import TRAINING
-from headwise.training import TrainingPlan, train
+from headwise.training import TrainingPlan, Watch, train
 
 
 class Straight(nn.Module):
@@ -238,6 +240,62 @@ def test_a_checkpoint_of_another_model_is_told_and_left_alone(tmp_path: Path, ca
     log = train(plan, model, checkpoint=checkpoint)
     assert log.num_rows == 10
     assert "is of another model (weight is missing); training starts from the first step" in caplog.text
+
+
+def watched(checkpoint: Path | None = None, cut: Callable[[int], None] = lambda _: None) -> tuple[float, list[int]]:
+    """Train with a look every 4 steps that draws random numbers; return the slope and the steps that were seen."""
+    torch.manual_seed(5)
+    model = Straight()
+
+    def look(step: int) -> pa.Table:
+        assert not model.training
+        torch.rand(step + 1)
+        return pa.table({"step": [step], "slope": [model.slope.item()]})
+
+    watch = Watch(4, look)
+    train(dropping_plan(model, cut), model, checkpoint=checkpoint, checkpoint_seconds=0, watch=watch)
+    seen = pa.concat_tables(watch.seen)
+    assert seen["slope"][-1].as_py() == model.slope.item()
+    assert seen["slope"][0].as_py() == 0
+    return model.slope.item(), seen["step"].to_pylist()
+
+
+def test_watching_changes_nothing_of_the_training() -> None:
+    """The same weights to the last bit; looks at steps 0, 4 and 8 and after the last, in evaluation mode."""
+    assert watched() == (trained()[0], [0, 4, 8, 10])
+
+
+@pytest.mark.parametrize("step", [1, 3, 6, 9])
+def test_what_was_watched_is_kept_when_training_is_cut(step: int, tmp_path: Path) -> None:
+    """A training that was cut and continued has seen the same steps once each, and ends with the same weights."""
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        watched(checkpoint, cut_at(step))
+    assert watched(checkpoint) == (trained()[0], [0, 4, 8, 10])
+
+
+def test_a_checkpoint_without_looks_is_told_and_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Looks that were missed cannot be made up for, so training starts from the first step."""
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        trained(checkpoint, cut_at(6))
+    assert watched(checkpoint) == (trained()[0], [0, 4, 8, 10])
+    assert "was watched at other steps; training starts from the first step" in caplog.text
+
+
+def test_watching_may_use_what_has_no_fixed_order() -> None:
+    """Where training asks for determinism, a look need not, and training goes on with it."""
+    modes: list[int] = []
+    model = Straight()
+
+    def look(step: int) -> pa.Table:
+        modes.append(torch.get_deterministic_debug_mode())
+        return pa.table({"step": [step]})
+
+    plan = dropping_plan(model, lambda _: modes.append(torch.get_deterministic_debug_mode()))
+    with deterministic():
+        train(plan, model, watch=Watch(10, look))
+    assert modes == [0, *[2] * 10, 0]
 
 
 def test_nothing_is_written_without_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
