@@ -90,13 +90,15 @@ class Resampling:
         if sequence is not None:
             order = np.argsort(sequence, kind="stable")
             excess, rows = excess[order], rows[order]
-        different, group = np.unique(rows, axis=1, return_inverse=True)  # columns of like rows share their resamples
-        for number, every in enumerate(different.T):
+        alike: dict[bytes, list[int]] = {}  # columns of like rows share their resamples
+        for place, every in enumerate(np.ascontiguousarray(rows.T)):
+            alike.setdefault(every.tobytes(), []).append(place)
+        for chosen in alike.values():
+            every = rows[:, chosen[0]]
             count = int((every > 0).sum())
             length = 1 if sequence is None else block_length(count)
             if count < FEWEST_DRAWN:
                 continue
-            chosen = (group.ravel() == number).nonzero()[0]
             blocks = "" if sequence is None else f" in moving blocks of {length}"
             found = self._studentised(excess[np.ix_(every > 0, chosen)], every[every > 0], length)
             for place, ends in zip(chosen, found.T, strict=True):
