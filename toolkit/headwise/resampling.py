@@ -100,7 +100,7 @@ class Resampling:
             if count < FEWEST_DRAWN:
                 continue
             blocks = "" if sequence is None else f" in moving blocks of {length}"
-            found = self._studentised(excess[np.ix_(every > 0, chosen)], every[every > 0], length)
+            found = self._studentised(excess[np.ix_(every > 0, np.array(chosen))], every[every > 0], length)
             for place, ends in zip(chosen, found.T, strict=True):
                 if np.isfinite(ends).all():
                     low[place], high[place], p[place] = ends
