@@ -103,10 +103,11 @@ def _draw(axes: Axes, rows: Sequence[ClaimRow]) -> float:
     points = pd.DataFrame(
         [(place, excess, one.verdict) for place, excess, one in places], columns=["place", "excess", "verdict"]
     )
-    sns.scatterplot(
-        points, x="excess", y="place", hue="verdict", style="verdict", palette=COLOURS, markers=MARKERS, s=58,
-        ax=axes, zorder=4, legend=False,
-    )  # fmt: skip
+    if places:
+        sns.scatterplot(
+            points, x="excess", y="place", hue="verdict", style="verdict", palette=COLOURS, markers=MARKERS, s=58,
+            ax=axes, zorder=4, legend=False,
+        )  # fmt: skip
     for place, excess, one in places:
         colour = COLOURS[one.verdict]
         if isfinite(one.low):
@@ -139,17 +140,16 @@ def _beside(axes: Axes, place: int, text: str, shift: float, **how: Any) -> None
 
 
 def _in_lines(quote: str) -> list[str]:
-    """Part a quotation in lines of about the same width, Chinese or not, marks staying with what they enclose.
+    """Part a quotation in lines, Chinese in lines of the same width; marks stay with what they enclose.
 
     >>> _in_lines("some heads look at punctuation")
-    ['some heads look', 'at punctuation']
+    ['some heads look at', 'punctuation']
     >>> _in_lines("让不同的头学习到不同的关注模式"), _in_lines("某些头只盯标点")
     (['让不同的头学习到', '不同的关注模式'], ['某些头只盯标点'])
     >>> _in_lines("特别注意那些名字里有“天”“龙”这些关键字的学生")
     ['特别注意那些名字里有“天”', '“龙”这些关键字的学生']
     """
-    widest = 26 if quote.isascii() else 14
-    lines = wrap(quote, ceil(len(quote) / ceil(len(quote) / widest)))
+    lines = wrap(quote, 26 if quote.isascii() else ceil(len(quote) / ceil(len(quote) / 14)))
     for place in range(len(lines) - 1):
         own = lines[place].rstrip(OPENING)
         behind = lines[place][len(own) :] + lines[place + 1]

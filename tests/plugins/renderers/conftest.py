@@ -29,6 +29,7 @@ from headwise.tables import (
     PAIRS,
     PROFILES,
     ROLES,
+    STRETCHES,
     TOKENS,
     TRAINING,
 )
@@ -188,7 +189,7 @@ def write_run(path: Path, texts: Mapping[str, str], layers: int, heads: int) -> 
     )
     weights = {name: patterned(tokens, len(places), seed) for seed, (name, tokens) in enumerate(documents.items())}
     measured, pairs = _tables(documents, weights, places)
-    folder = RunFolder.begin(path, {"confidence": 0.95, "seed": 0}, {})
+    folder = RunFolder.begin(path, {"confidence": 0.95, "resamples": 200, "seed": 0}, {})
     tokens = pd.DataFrame(
         [
             (name, 0, n, token, n, n, n + 1, not token.isalnum(), *[False] * 5)
@@ -206,6 +207,7 @@ def write_run(path: Path, texts: Mapping[str, str], layers: int, heads: int) -> 
         "tokens.parquet": (tokens, TOKENS),
         "training.parquet": (training, TRAINING),
         "measurements.parquet": (measured, MEASUREMENTS),
+        "stretches.parquet": (measured.assign(stretch=0), STRETCHES),
         "pairs.parquet": (pairs, PAIRS),
         "profiles.parquet": (_profiles(weights, places), PROFILES),
         "evidence.parquet": (_evidence(measured), EVIDENCE),

@@ -66,11 +66,11 @@ def test_the_command_writes_every_picture(make_run: MakeRun, tmp_path: Path) -> 
     maps = [name for name in names if name.startswith("heat-map-")]
     assert len(maps) == 12
     assert set(names) - set(maps) == {
-        "distance-profile.png", "diversity-map-hellinger.png", "diversity-plane-hellinger.png",
+        "claims.png", "distance-profile.png", "diversity-map-hellinger.png", "diversity-plane-hellinger.png",
         "measurement-distribution.png", "measurement-intervals.png", "measurement-matrix.png", "nulls.png",
         "training-curves.png",
     }  # fmt: skip
-    assert result.output == f"20 pictures in {tmp_path}\n"
+    assert result.output == f"21 pictures in {tmp_path}\n"
     with Image.open(tmp_path / "training-curves.png") as picture:
         assert picture.size == (650, 320)
 
