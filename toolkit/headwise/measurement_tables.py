@@ -54,7 +54,12 @@ def merged(
 def _writing(stage: RunFolder, name: str) -> Iterator[Callable[[pa.Table], None]]:
     """Give a function that adds rows to a table of the run; they are written many at a time."""
     waiting: list[pa.Table] = []
-    with stage.writing(name) as path, pq.ParquetWriter(path, FILES[name], compression="zstd") as writer:
+    schema = FILES[name]
+    repeated = [part.name for part in schema if part.type != pa.float64()]  # a dictionary of numbers would only grow
+    with (
+        stage.writing(name) as path,
+        pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeated) as writer,
+    ):
 
         def write() -> None:
             if waiting:
