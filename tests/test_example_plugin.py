@@ -59,12 +59,13 @@ def run_folder(headwise: Headwise, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_it_is_listed_with_what_it_offers(headwise: Headwise) -> None:
-    """`headwise plugins` names the three plugins and the distribution that they come from."""
+    """`headwise plugins` names the four plugins and the distribution that they come from."""
     plugins = json.loads(headwise("plugins", "--json"))
     found = {plugin["name"]: plugin["offers"] for plugin in plugins if plugin["distribution"] == "headwise-example"}
     assert found == {
         "same-sentence": [{"kind": "analyzer", "name": "same-sentence"}],
         "same-sentence-bars": [{"kind": "renderer", "name": "same-sentence-bars"}],
+        "same-sentence-claim": [{"kind": "claim", "name": "keeps-to-the-sentence"}],
         "same-sentence-command": [{"kind": "command", "name": "same-sentence"}],
     }
 
@@ -87,6 +88,21 @@ def test_its_section_stands_in_the_report(run_folder: Path) -> None:
     page = (run_folder / "report.html").read_text(encoding="utf-8")
     assert "Within the sentence" in page
     assert "How much of its attention each head keeps within the sentence" in page
+
+
+def test_its_claim_is_decided_beside_the_articles(headwise: Headwise, run_folder: Path) -> None:
+    """`headwise claims` and the page have it with its source, held against both of its nulls by its own margin."""
+    (run,) = json.loads(headwise("claims", str(run_folder), "--json"))
+    claims = {claim["claim"]: claim for claim in run["claims"]}
+    mine = claims["keeps-to-the-sentence"]
+    assert (mine["distribution"], mine["margin"]) == ("headwise-example", 0.1)
+    assert mine["source"] == "the authors of headwise-example"
+    assert (mine["analyzer"], mine["null"] in {"even", "distance"}) == ("same-sentence", True)
+    assert "the margin of 0.1 over every null" in mine["why"]
+    assert "punctuation" in claims
+    page = (run_folder / "report.html").read_text(encoding="utf-8")
+    assert "some heads keep to the sentence" in page
+    assert "the authors of headwise-example" in page
 
 
 def test_its_command_runs(headwise: Headwise, run_folder: Path) -> None:
