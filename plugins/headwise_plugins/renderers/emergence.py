@@ -48,7 +48,8 @@ def render(run: Run) -> Iterator[Section]:
         "later than it would on the whole corpus, or not at all. Lines show the excess over chance of the number that "
         "gives a head its role, with its interval where there are few; they are thick while the head has the role."
     )
-    shown = table.assign(**{"kept from step": table["kept from step"].astype("Int64").astype(str).replace("<NA>", "–")})
+    since = ["–" if step != step else f"{step:.0f}" for step in table["kept from step"]]  # noqa: PLR0124  # NaN
+    shown = table.assign(**{"kept from step": since})
     yield Section(title="When heads took their roles", text=text, pictures=tuple(pictures), table=shown)
 
 
