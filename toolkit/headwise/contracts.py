@@ -102,7 +102,8 @@ class Recipe:
     """Whether the model's output is next-token logits, (windows, tokens, vocabulary)."""
     losses: Callable[[Any, torch.Tensor, Vocabulary], torch.Tensor] | None = None
     """`losses(model, ids, vocabulary)` returns the loss of each token, float (windows, tokens), NaN where there is none
-    (padding, a last token without a next one), with gradients where they are on. None: heads cannot be ablated."""
+    (padding, a last token without a next one), with gradients where they are on. It runs the model as a whole, by
+    calling it, and the loss of a window does not depend on the others. None: heads cannot be ablated."""
     held_out_from: Callable[[int], int] | None = None
     """`held_out_from(tokens)` returns the place, among all tokens of the corpus, where the text begins that is not
     trained on. None: everything is trained on."""

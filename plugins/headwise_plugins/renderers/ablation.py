@@ -27,20 +27,10 @@ WAYS = {
 }
 """Way to ablate a head -> what that is."""
 LARGEST_Q = 0.05
+"""Above it, that a head is needed is not told."""
 NEAR = (
-    (7, 0),
-    (-7, 0),
-    (0, 8),
-    (0, -8),
-    (6, 7),
-    (-6, 7),
-    (6, -7),
-    (-6, -7),
-    (15, 12),
-    (-15, 12),
-    (15, -12),
-    (-15, -12),
-)
+    (7, 0), (-7, 0), (0, 8), (0, -8), (6, 7), (-6, 7), (6, -7), (-6, -7), (15, 12), (-15, 12), (15, -12), (-15, -12),
+)  # fmt: skip
 """Where the name of a point may stand, in points away from it."""
 
 
@@ -199,7 +189,7 @@ def _text(heads: pd.DataFrame, run: Run, agreement: float | None) -> str:
 def _counted(heads: pd.DataFrame) -> str:
     told = heads[heads["q"] < LARGEST_Q]
     needed, better = (told["low"] > 0).sum(), (told["high"] < 0).sum()
-    without = f", {better} clearly lower the loss by their absence" if better else ""
+    without = f"; without {better} of them the loss is clearly lower" if better else ""
     return f"Of {len(heads)} heads {needed} are clearly needed (q below {LARGEST_Q:g}){without}."
 
 

@@ -101,11 +101,9 @@ def _roles(run: Run) -> list[str]:
 def _text_read(run: Run) -> str:
     """Say on what text the loss was taken."""
     step, first = run.manifest["steps"]["ablate"], run.ablation().iloc[0]
-    some = (
-        f"{step['windows']}" if step["windows"] == step["of_windows"] else f"{step['windows']} of {step['of_windows']}"
-    )
+    some = "" if step["windows"] == step["of_windows"] else f"{step['windows']} of "
+    windows = f"{some}{step['of_windows']} window{'s' if step['of_windows'] > 1 else ''}"
     text = "text that was held out" if step["held_out"] else "the text that it was trained on"
     return (
-        f"Loss of the whole model: {first['loss']:.4f} a token, over {first['tokens']:,} tokens in {some} windows of "
-        f"{text}."
+        f"Loss of the whole model: {first['loss']:.4f} a token, over {first['tokens']:,} tokens in {windows} of {text}."
     )
