@@ -110,7 +110,9 @@ def test_a_failing_analyzer_is_told_and_the_rest_stands(copy: Path, reader_run: 
 def test_failing_role_rules_cost_the_roles_alone(copy: Path, reader_run: Path) -> None:
     """Rules that raise leave every number as it is, and no head has a role."""
     registry = Registry().load()
-    failing = headwise.RoleRules(name="mine", version="1", summary="", assign=lambda frame: list(frame["nothing"]))
+    failing = headwise.RoleRules(
+        name="mine", version="1", summary="", margin=0.1, assign=lambda frame: list(frame["nothing"])
+    )
     registry.add("mine", {"headwise_roles": lambda: [failing]})
     pipeline = Pipeline.resume(copy, registry=registry)
     with pytest.warns(PluginWarning, match="the rule set 'mine'"):

@@ -114,8 +114,7 @@ def measure_run(
     profile = _join_profiles(work, chunks)
     each("Measuring", measure_chunk, lambda chunk: chunk.sums)
 
-    parts = [chunk.sums for chunk in chunks]
-    failures = failures + _failures(parts)
+    failures = failures + _failures([chunk.sums for chunk in chunks])
     shape = folder.manifest["steps"]["train"]
     rows = MeasuredRows(
         [HeadName(layer, head) for layer in range(shape["layers"]) for head in range(shape["heads"])],
@@ -126,12 +125,11 @@ def measure_run(
     )
     stage = folder.stage("analyze")
     with progress.task("Writing the measurements"):
-        files = merged(stage, parts, rows, profile, by_stretches=work.by_stretches)
+        files = merged(stage, [chunk.sums for chunk in chunks], rows, profile, by_stretches=work.by_stretches)
     gathered = Gathered.merged(Gathered.of(load_file(chunk.rows)) for chunk in chunks)
     chosen = ChosenRows.of(gathered, store, work.sample.context, rows)
     stage.write_table("exemplars.parquet", chosen.table(work, executor, local))
-    files.append("exemplars.parquet")
-    return Measured(stage, files, failures, missing, described(ready))
+    return Measured(stage, [*files, "exemplars.parquet"], failures, missing, described(ready))
 
 
 def _work(
