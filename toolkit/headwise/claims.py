@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from headwise import progress
 from headwise.block import HeadName
 from headwise.contracts import Analyzer, Claim, Verdict
 from headwise.errors import PluginError, RunFolderError, nearest
@@ -54,16 +55,24 @@ def decide(run: Run, registry: Registry) -> list[Verdict]:
         message = f"{run.path} was not analyzed, so no claim can be decided; run `headwise analyze {run.path}` first"
         raise RunFolderError(message)
     evidence = run.evidence(reading=None, null=None)
+    claims = offered_claims(registry)
     verdicts = []
-    for offered in offered_claims(registry):
-        try:
-            verdicts.append(_decided(cast(Claim, offered.value), run, evidence, registry))
-        except Exception as error:
-            message = f"the claim '{offered.name}' ({offered.origin}) failed: {type(error).__name__}: {error}"
-            if registry.strict:
-                raise PluginError(message) from error
-            verdicts.append(Verdict(claim=offered.name, verdict="not decidable", why=message))
+    with progress.task("Deciding the claims", total=len(claims)) as task:
+        for offered in claims:
+            verdicts.append(_guarded(offered, run, evidence, registry))
+            task.advance()
     return verdicts
+
+
+def _guarded(offered: Offered, run: Run, evidence: pd.DataFrame, registry: Registry) -> Verdict:
+    """Decide a claim; one that fails costs only itself, unless the registry is strict."""
+    try:
+        return _decided(cast(Claim, offered.value), run, evidence, registry)
+    except Exception as error:
+        message = f"the claim '{offered.name}' ({offered.origin}) failed: {type(error).__name__}: {error}"
+        if registry.strict:
+            raise PluginError(message) from error
+        return Verdict(claim=offered.name, verdict="not decidable", why=message)
 
 
 def answer(low: float, high: float, margin: float, *, q: float = 0) -> int:
