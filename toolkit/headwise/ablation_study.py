@@ -166,17 +166,12 @@ def _weighed(
 ) -> AblationStudy:
     """Put changes, sums over tokens (units, ways, heads), beside their controls, with intervals."""
     layers = np.array([head.layer for head in heads])
-    alike = (layers[:, None] == layers).astype(np.float64)  # (heads, heads): in the same layer
-    others = alike.sum(1) - 1  # (heads,)
-    control = np.full_like(changes, np.nan)
-    some = others > 0
-    control[..., some] = ((changes @ alike - changes)[..., some]) / others[some]
-
-    flat = changes.reshape(len(changes), -1)  # (units, ways x heads)
-    over = np.nan_to_num(flat - control.reshape(flat.shape))
+    control = _control(changes, layers).reshape(len(changes), -1)  # (units, ways x heads)
+    flat = changes.reshape(control.shape)
     rows = np.tile(units.tokens[:, None], flat.shape[1])
     found = resampling.intervals(flat, rows, units.sequence)
-    beyond = resampling.intervals(over, rows * np.tile(some, len(ways)), units.sequence)
+    controlled = ~np.isnan(control)
+    over = resampling.intervals(np.where(controlled, flat - control, 0.0), rows * controlled, units.sequence)
     total = units.tokens.sum()
     q = false_discovery_control(found.p.reshape(len(ways), -1), axis=1)
     table = pd.DataFrame(
@@ -191,16 +186,29 @@ def _weighed(
             "high": found.high,
             "p": found.p,
             "q": q.ravel(),
-            "control": control.sum(0).ravel() / total,
-            "over_control": (flat.sum(0) - control.sum(0).ravel()) / total,
-            "over_control_low": beyond.low,
-            "over_control_high": beyond.high,
+            "control": control.sum(0) / total,
+            "over_control": (flat - control).sum(0) / total,
+            "over_control_low": over.low,
+            "over_control_high": over.high,
             "importance": np.tile(estimates, len(ways)),
             "method": found.method,
         },
         columns=ABLATION.names,
     )
     return AblationStudy(table, _agreement(table))
+
+
+def _control(changes: Floats, layers: Integers) -> Floats:
+    """Return the mean change for the other heads of each head's layer; (units, ways, heads) -> the same.
+
+    >>> _control(np.array([[[1.0, 2.0, 6.0, 9.0]]]), np.array([0, 0, 0, 1])).tolist()
+    [[[4.0, 3.5, 1.5, nan]]]
+    """
+    alike = (layers[:, None] == layers).astype(np.float64)  # (heads, heads): in the same layer
+    others = alike.sum(1) - 1  # (heads,)
+    control = np.full_like(changes, np.nan)
+    np.divide(changes @ alike - changes, others, out=control, where=others > 0)
+    return control
 
 
 def _agreement(table: pd.DataFrame) -> float | None:
