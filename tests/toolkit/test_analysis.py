@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,9 +14,16 @@ import torch
 
 import headwise
 from headwise import analysis, observation
+from headwise.chunks import Chunk
+from headwise.errors import SettingsError
+from headwise.model_store import load_model
 from headwise.pipeline import Pipeline
+from headwise.preparation import Options
+from headwise.reading import read
 from headwise.registry import PluginWarning, Registry, installed
-from headwise.run_folder import sha256
+from headwise.run_folder import RunFolder, sha256
+from headwise.tables import READINGS
+from headwise.token_store import TokenStore
 
 TABLES = (
     "measurements.parquet", "stretches.parquet", "pairs.parquet", "profiles.parquet", "evidence.parquet",
@@ -33,11 +42,11 @@ def tables(run: Path) -> dict[str, str]:
     return {name: sha256(run / name) for name in TABLES}
 
 
-def with_analyzer(run: object) -> Registry:
+def with_analyzer(run: Callable[[headwise.Block], torch.Tensor], **more: Any) -> Registry:
     """Return what is installed, with one more analyzer."""
     registry = Registry().load()
-    registry.add("mine", {"headwise_analyzers": lambda: [
-        headwise.Analyzer(name="mine", run=run, unit="share", summary="")]})  # type: ignore[arg-type]  # fmt: skip
+    mine = headwise.Analyzer(name="mine", run=run, unit="share", summary="", **more)
+    registry.add("mine", {"headwise_analyzers": lambda: [mine]})
     return registry
 
 
@@ -50,26 +59,34 @@ def test_engines_give_the_same_bytes(copy: Path, reader_run: Path) -> None:
 def test_small_chunks_and_an_interruption_change_no_byte(
     copy: Path, reader_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A document a chunk, cut in the middle and taken up again: the finished chunk is not measured again."""
+    """A document a chunk, cut in the middle of both rounds: what is finished is not done again."""
     monkeypatch.setattr(analysis, "CHUNK_TOKENS", 1)
-    measured: list[int] = []
-    whole = analysis.measure_chunk
+    done: list[tuple[str, int]] = []
 
-    def cut(chunk: analysis.Chunk, registry: Registry | None = None) -> None:
-        if len(measured) == 1 and chunk.number not in measured:
-            measured.append(chunk.number)
-            raise KeyboardInterrupt
-        measured.append(chunk.number)
-        whole(chunk, registry)
+    def cut(name: str) -> None:
+        whole = getattr(analysis, name)
 
-    monkeypatch.setattr(analysis, "measure_chunk", cut)
-    with pytest.raises(KeyboardInterrupt):
-        Pipeline.resume(copy).analyze()
+        def work(chunk: Chunk, registry: Registry | None = None) -> None:
+            first = (name, chunk.number) not in done
+            done.append((name, chunk.number))
+            if first and chunk.number == 1:
+                raise KeyboardInterrupt
+            whole(chunk, registry)
+
+        monkeypatch.setattr(analysis, name, work)
+
+    cut("profile_chunk")
+    cut("measure_chunk")
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            Pipeline.resume(copy).analyze()
     Pipeline.resume(copy).analyze()
-    assert measured == [0, 1, 1, 2]
+    assert done == [(name, number) for name in ("profile_chunk", "measure_chunk") for number in (0, 1, 1, 2)]
     merged = {name: pd.read_parquet(copy / name) for name in TABLES}
     for name, frame in merged.items():  # profiles are summed chunk by chunk, so only to rounding
-        pd.testing.assert_frame_equal(frame, pd.read_parquet(reader_run / name), check_exact=False, rtol=1e-9)
+        pd.testing.assert_frame_equal(
+            frame, pd.read_parquet(reader_run / name), check_exact=False, rtol=1e-6, atol=1e-9
+        )
 
 
 def test_no_number_depends_on_the_size_of_blocks(copy: Path, reader_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +137,113 @@ def test_failing_role_rules_cost_the_roles_alone(copy: Path, reader_run: Path) -
     after, before = headwise.open_run(copy).evidence(), headwise.open_run(reader_run).evidence()
     pd.testing.assert_frame_equal(after.drop(columns="role"), before.drop(columns="role"))
     assert set(after["role"]) == {""}
+
+
+def test_the_untrained_null_is_the_model_before_training(reader_run: Path) -> None:
+    """Its values are those of a model that is built anew from the seed and measured by itself."""
+    folder = RunFolder.open(reader_run)
+    loaded = load_model(folder, installed(), torch.device("cpu"))
+    torch.manual_seed(folder.manifest["settings"]["seed"])
+    before = replace(loaded, model=loaded.recipe.build(loaded.settings, loaded.vocabulary))
+    store = TokenStore(reader_run / "tokens.parquet")
+    batches = [batch for name in store.names[:1] for batch in read(before, store.tokens(name))]
+    frames = [headwise.analyze(batch.seen, batch.tokens) for batch in batches]
+    columns = ["analyzer", "layer", "head"]
+    by_window = pd.concat(frames).query("rows > 0 and analyzer in ['previous', 'entropy', 'punctuation-focus']")
+    sums = by_window.assign(sum=by_window["value"] * by_window["rows"]).groupby(columns)[["sum", "rows"]].sum()
+    untrained = headwise.open_run(reader_run).measurements().query("document == @store.names[0]")
+    kept = untrained.set_index(columns)["untrained"].loc[sums.index]
+    pd.testing.assert_series_equal(
+        sums["sum"] / sums["rows"], kept, check_names=False, check_index_type=False, rtol=1e-6
+    )
+
+
+def test_every_null_is_taken_of_every_head(reader_run: Path) -> None:
+    """Where rows count there are all four nulls; without the first key there is the even one and what was left out."""
+    measured = headwise.open_run(reader_run).measurements(reading=None).query("rows > 0")
+    every = measured.query("reading == 'all keys'")
+    assert every[["chance", "by_distance", "fixed_distance", "untrained"]].notna().all(axis=None)
+    assert (every["left_out"] == 0).all()
+    rest = measured.query("reading == 'without first key'")
+    assert rest[["by_distance", "fixed_distance", "untrained"]].isna().all(axis=None)
+    assert rest["chance"].notna().all()
+    assert rest["left_out"].between(0, 1).all()
+
+
+def test_what_is_left_out_is_what_the_first_token_had(reader_run: Path) -> None:
+    """The mean weight on the first key, without the first row of a window, which sees nothing else."""
+    run = headwise.open_run(reader_run)
+    measured = (
+        run.measurements(reading=None).set_index(["reading", "analyzer", "document", "layer", "head"]).sort_index()
+    )
+    whole, rest = (measured.xs((reading, "first-token")) for reading in READINGS)
+    windows = whole["rows"] - rest["rows"]  # one row of each sees the first key alone, with a weight of 1
+    expected = (whole["value"] * whole["rows"] - windows) / rest["rows"]
+    pd.testing.assert_series_equal(rest["left_out"], expected, check_names=False)
+    assert (rest["value"] == 0).all()
+
+
+def test_options_reach_the_analyzer_in_every_process(copy: Path) -> None:
+    """What is set for an analyzer is what it measures, by whatever engine, and is recorded with the step."""
+    chosen = {"trigger-characters": {"characters": "天", "frequent": 0}}
+    Pipeline.resume(copy).analyze(chosen)
+    once, step = tables(copy), headwise.open_run(copy).manifest["steps"]["analyze"]
+    Pipeline.resume(copy, engine="processes", workers=2).analyze(chosen)
+    assert tables(copy) == once
+    assert step["options"] == chosen
+    (about,) = (one for one in step["analyzers"] if one["name"] == "trigger-characters")
+    assert about["summary"].endswith("天")
+
+
+def test_other_options_are_measured_anew(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run analyzed with options of its own is analyzed again by the settings; what is at hand is not."""
+    measured: list[Options] = []
+    whole = analysis.measure_run
+
+    def noted(*what: Any, options: Options, **how: Any) -> analysis.Measured:
+        measured.append(options)
+        return whole(*what, options=options, **how)
+
+    monkeypatch.setattr(analysis, "measure_run", noted)
+    Pipeline.resume(copy).run()
+    assert not measured
+    Pipeline.resume(copy).analyze({"trigger-characters": {"frequent": 5}})
+    Pipeline.resume(copy).run()
+    Pipeline.resume(copy).run()
+    assert measured == [{"trigger-characters": {"frequent": 5}}, {}]
+
+
+def test_options_that_cannot_be_used_are_told_before_anything_is_measured(copy: Path) -> None:
+    """An unknown analyzer, one without options, and an option that there is not: each in one sentence."""
+    pipeline = Pipeline.resume(copy)
+    with pytest.raises(SettingsError, match="'rare-tokens', which there is not; did you mean 'rare-token'"):
+        pipeline.analyze({"rare-tokens": {"limit": 5}})
+    with pytest.raises(SettingsError, match="the analyzer 'entropy' takes no options"):
+        pipeline.analyze({"entropy": {"smoothing": 5}})
+    with pytest.raises(SettingsError, match="did you mean 'frequent'"):
+        pipeline.analyze({"trigger-characters": {"frequents": 5}})
+    assert not list(copy.glob(".work/*/*.safetensors"))
+
+
+def test_an_analyzer_without_its_library_is_noted_and_not_warned_of(copy: Path, reader_run: Path) -> None:
+    """It is in no table, the step tells what it needs, and the others' numbers are the same."""
+    registry = with_analyzer(lambda block: block.weights.sum(-1), modules=("no_such_library",), extra="mine[more]")
+    Pipeline.resume(copy, registry=registry).analyze()
+    run = headwise.open_run(copy)
+    (missing,) = run.manifest["steps"]["analyze"]["missing"]
+    assert (missing["name"], missing["extra"]) == ("mine", "mine[more]")
+    assert missing["sentence"].endswith("it needs no_such_library, which come with `pip install 'mine[more]'`")
+    pd.testing.assert_frame_equal(run.measurements(), headwise.open_run(reader_run).measurements())
+
+
+def test_an_analyzer_that_changes_what_others_read_is_left_out(copy: Path, reader_run: Path) -> None:
+    """The chunk is measured anew without it, so that no other number is touched."""
+    registry = with_analyzer(lambda block: block.weights.mul_(2).sum(-1))
+    with pytest.warns(PluginWarning, match="the analyzer 'mine' .* it changed the block"):
+        Pipeline.resume(copy, registry=registry).analyze()
+    run, before = headwise.open_run(copy), headwise.open_run(reader_run)
+    pd.testing.assert_frame_equal(run.measurements(None), before.measurements(None))
+    pd.testing.assert_frame_equal(run.exemplars(), before.exemplars())
 
 
 def test_measured_padding_is_what_the_article_left_unmasked(article_run: Path) -> None:
