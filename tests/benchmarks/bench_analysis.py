@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from headwise.contracts import Analyzer
-from headwise.measure import Measuring
+from headwise.measure import ALL_KEYS, Measuring
 from headwise.observation import Observation, observe
-from headwise.registry import installed
+from headwise.preparation import parted, prepared
+from headwise.registry import Offered, installed
 from headwise.tokens import Tokens
 
 HEADS, TOKENS, WIDTH, WINDOWS, ROUNDS = 12, 512, 64, 4, 5
@@ -49,14 +51,22 @@ def observed() -> tuple[Observation, Tokens]:
     return seen, Tokens.of((TEXT * (TOKENS // len(TEXT) + 1))[:TOKENS])
 
 
+@cache
+def analyzers(tokens: Tokens) -> Sequence[Offered]:
+    """Return every analyzer of rows whose libraries are installed, prepared with these tokens."""
+    present, _ = parted([one for one in installed().offered("analyzer") if isinstance(one.value, Analyzer)])
+    return prepared(present, lambda: iter([tokens]), {})[0]
+
+
 def by_headwise(seen: Observation, tokens: Tokens) -> float:
     """Measure with every analyzer of rows; return the locality of the first head on the first window."""
-    measuring = Measuring.of(one for one in installed().offered("analyzer") if isinstance(one.value, Analyzer))
-    sums = [measuring.start(HEADS, 1) for _ in range(seen.windows)]
+    measuring = Measuring.of(analyzers(tokens))
+    sums = [measuring.start(HEADS) for _ in range(seen.windows)]
     for block in seen.blocks([tokens] * seen.windows, even=True):
         measuring.add(sums[block.window], block, torch.zeros_like(block.queries))
     index = [one.name for one in measuring.analyzers].index("locality")
-    return float(sums[0].sums[index, 0].sum() / sums[0].rows[index].sum())
+    first = sums[0].readings[ALL_KEYS]
+    return float(first.sums[index, 0].sum() / first.rows[index].sum())
 
 
 def long_form(seen: Observation) -> pd.DataFrame:
@@ -118,12 +128,11 @@ def main() -> None:
             taken, values[name] = seconds(work)
             times[name].append(taken)
         np.testing.assert_allclose(list(values.values()), values["headwise"], rtol=1e-4)
-    show(len(frame), times)
+    show(len(frame), len(analyzers(tokens)), times)
 
 
-def show(weights: int, times: dict[str, list[float]]) -> None:
-    """Print the rates and the ratios of the rounds."""
-    count = sum(isinstance(one.value, Analyzer) for one in installed().offered("analyzer"))
+def show(weights: int, count: int, times: dict[str, list[float]]) -> None:
+    """Print the rates and the ratios of the rounds, for so many analyzers."""
     titles = {
         "headwise": f"headwise, {count} analyzers in one pass",
         "groupby": "pandas, locality alone, groupby over the long form",
