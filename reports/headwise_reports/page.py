@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headwise.summary import HeadSummary, summarize
 from headwise_reports import sentences
 from headwise_reports.attention_data import BUDGET, EmbeddedAttention, embed
+from headwise_reports.exemplar_data import EmbeddedExemplars, embed_exemplars
 from headwise_reports.page_frame import framed, read, shown_section, templates
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from headwise.run import Run
 
 SCRIPTS = (
-    "words", "scale", "weights", "selection", "choosers", "reading", "side_by_side", "matrix_image", "overview", "zoom",
-    "thumbnails", "heat_map", "main",
+    "words", "scale", "weights", "shaded_text", "selection", "choosers", "reading", "side_by_side", "matrix_image",
+    "overview", "zoom", "thumbnails", "heat_map", "exemplar", "exemplars", "main",
 )  # fmt: skip
 """The modules of the script, each after those that it imports."""
 MODULE_SYNTAX = re.compile(r"^import [^;]*;\n|^export ", re.MULTILINE)
@@ -34,12 +35,14 @@ def _context(run: Run, sections: Sequence[Section]) -> dict[str, Any]:
     heads = summarize(run)
     shown = [shown_section(number, section) for number, section in enumerate(sections)]
     figures = sum(len(picture["svg"]) for item in shown for picture in item["pictures"])
-    embedded = embed(run, {head.name for head in heads if head.clear}, BUDGET - figures)
+    exemplars = embed_exemplars(run, heads)
+    embedded = embed(run, {head.name for head in heads if head.clear}, BUDGET - figures - exemplars.size)
     return {
         "heads": heads,
         "ablated": any(head.cost for head in heads),
         "embedded": embedded,
-        "data": _data(run, heads, embedded),
+        "exemplars": exemplars,
+        "data": _data(run, heads, embedded, exemplars),
         "noun": sentences.noun(run),
         "lead": sentences.lead(run),
         "facts": sentences.facts(run, with_role=sum(head.clear for head in heads)),
@@ -54,17 +57,25 @@ def _context(run: Run, sections: Sequence[Section]) -> dict[str, Any]:
     }
 
 
-def _data(run: Run, heads: Sequence[HeadSummary], embedded: EmbeddedAttention) -> dict[str, Any]:
+def _data(
+    run: Run, heads: Sequence[HeadSummary], embedded: EmbeddedAttention, exemplars: EmbeddedExemplars
+) -> dict[str, Any]:
     """Return what the script needs, without the weights."""
     windows = [{**window.to_json(), "heads": [head.head for head in window.heads]} for window in embedded.windows]
     readable = windows[0]["heads"] if windows else [0]
     first = next((place for place in readable if heads[place].clear), readable[0])
     return {
         "windows": windows,
-        "heads": [{"name": str(head.name), "role": head.role if head.clear else ""} for head in heads],
+        "heads": [{"name": str(head.name), "role": head.role if head.clear else "", "analyzer": head.analyzer}
+                  for head in heads],
+        "exemplars": {
+            "windows": exemplars.windows,
+            "analyzers": [{key: entry[key] for key in ("name", "summary")}
+                          for entry in run.manifest["steps"]["analyze"]["analyzers"]],
+        },
         "first_head": first,
         "noun": sentences.noun(run),
-    }
+    }  # fmt: skip
 
 
 @cache

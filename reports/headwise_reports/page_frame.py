@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from headwise.contracts import Section
 
-SCRIPT_MARKS = "␣·→"
+SCRIPT_MARKS = "␣·→…“”"
 """Characters that the script writes by itself."""
 
 

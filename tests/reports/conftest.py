@@ -23,7 +23,7 @@ from headwise.registry import installed
 from headwise.run import Run, open_run
 from headwise.run_folder import RunFolder
 from headwise.settings import RunSettings
-from headwise.tables import ATTENTION, EVIDENCE, FILES, MEASUREMENTS
+from headwise.tables import ATTENTION, EVIDENCE, EXEMPLARS, FILES, MEASUREMENTS
 from headwise_reports.html_format import write
 
 Weights = npt.NDArray[np.float32]
@@ -131,6 +131,7 @@ def _write_tables(folder: RunFolder, tokens: pd.DataFrame, heads: Sequence[tuple
     for file, frame in {"tokens": tokens, "evidence": evidence, "measurements": measured}.items():
         schema = FILES[f"{file}.parquet"]
         folder.write_table(f"{file}.parquet", pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False))
+    folder.write_table("exemplars.parquet", EXEMPLARS.empty_table())
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 /** The bar above the reading view and the heat maps: document, window and head. */
 
-function option(value, text) {
+export function option(value, text) {
   const element = document.createElement("option");
   element.value = String(value);
   element.textContent = text;

@@ -1,5 +1,6 @@
 /** Brings the page to life: one selection, and the views that show it. */
 import { Choosers } from "./choosers.js";
+import { Exemplars } from "./exemplars.js";
 import { HeatMap } from "./heat_map.js";
 import { ReadingView } from "./reading.js";
 import { Scale } from "./scale.js";
@@ -42,6 +43,13 @@ async function start({ windows, heads, first_head: first, noun }) {
   await show();
 }
 
+async function startExemplars({ exemplars, heads, first_head: first, noun }) {
+  const view = new Exemplars(exemplars, heads, noun, first);
+  Scale.onChange(() => view.redraw());
+  await view.show();
+}
+
 const data = JSON.parse(document.getElementById("data").textContent);
 if (data.windows.length) await start(data);
+if (data.exemplars.windows.length) await startExemplars(data);
 document.documentElement.dataset.ready = "true";

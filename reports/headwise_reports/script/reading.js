@@ -1,5 +1,6 @@
 /** The reading view: the text itself, with the tokens shaded that the chosen token looks at. */
 import { Scale } from "./scale.js";
+import { holdsWords, setText, shade } from "./shaded_text.js";
 import { distance, formatWeight, shown, spoken, topOfScale } from "./words.js";
 
 const STRONGEST = 5;
@@ -19,24 +20,15 @@ export class ReadingView {
   /** Sets the tokens of the window; lines break where they do in the source, as far as it is known. */
   layOut() {
     const window = this.selection.text;
-    const pieces = [];
-    this.tokens = Array.from({ length: window.keys }, (_, place) => {
-      const token = document.createElement("span");
+    const { tokens, parts } = setText(window);
+    this.tokens = tokens;
+    tokens.forEach((token, place) => {
       token.id = `token-${place}`;
       token.setAttribute("role", "option");
-      token.className = place < window.texts.length ? "token" : "token padding";
-      token.textContent = shown(window, place);
-      if (token.classList.contains("padding")) token.setAttribute("aria-label", spoken(window, place));
-      const gap = window.gaps[place] ?? "0";
-      if (gap === "1") pieces.push(" ");
-      if (gap === "2" || gap === "3") pieces.push(document.createElement("br"));
-      if (gap === "3") token.classList.add("verse");
-      pieces.push(token);
-      return token;
     });
     this.text.lang = window.language;
-    this.text.classList.toggle("words", window.texts.join("").length > 1.5 * window.texts.length);
-    this.text.replaceChildren(...pieces);
+    this.text.classList.toggle("words", holdsWords(window.texts));
+    this.text.replaceChildren(...parts);
     this.text.scrollTop = 0;
   }
 
@@ -48,8 +40,7 @@ export class ReadingView {
     const strongest = weights.strongest(query, STRONGEST);
     this.tokens.forEach((token, key) => {
       const place = weights.sees(query, key) ? scale.place(weights.weight(query, key), weights.top) : 0;
-      token.style.backgroundColor = place ? scale.colour(place) : "";
-      token.style.color = (place && scale.ink(place)) || "";
+      shade(token, place, scale);
       token.classList.toggle("unseen", !weights.sees(query, key));
       token.setAttribute("aria-selected", String(key === query));
       delete token.dataset.rank;

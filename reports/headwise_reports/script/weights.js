@@ -1,8 +1,14 @@
 /** The weights that the page carries, decoded head by head when they are first asked for. */
 
-const LEVELS = 255;
+export const LEVELS = 255;
 /** Share of a head's weights that may lie above the darkest shade: a few early rows see so little that they hold 1. */
 const ABOVE_SCALE = 0.005;
+
+/** What an element holds deflated and in base64, as a response. */
+export function inflated(element) {
+  const packed = Uint8Array.from(atob(element.textContent.trim()), (character) => character.charCodeAt(0));
+  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate")));
+}
 
 /** One head's weights on one window. A byte is 255 times the square root of the weight's share of the largest. */
 export class HeadWeights {
@@ -85,9 +91,7 @@ export class Weights {
   }
 
   async #decode(element, window) {
-    const packed = Uint8Array.from(atob(element.textContent.trim()), (character) => character.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const codes = new Uint8Array(await new Response(stream).arrayBuffer());
+    const codes = new Uint8Array(await inflated(element).arrayBuffer());
     return new HeadWeights(codes, Number(element.dataset.largest), this.windows[window]);
   }
 }
