@@ -10,7 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.patches import Rectangle
 
-from headwise.drawing import CHANCE, headline, new_figure, palette
+from headwise.drawing import CHANCE, headline, new_figure, palette, write_readably
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +39,7 @@ def distance_map(distances: pd.DataFrame, title: str, unit: str) -> Figure:
         linewidths=0.8 if names else 0, xticklabels=names, yticklabels=names,
         cbar_kws={"label": _axis(unit), "shrink": 0.7, "aspect": 25},
     )  # fmt: skip
+    write_readably(axes)
     for place in range(min(distances.shape) if names else 0):
         axes.add_patch(Rectangle((place, place), 1, 1, fill=False, edgecolor=MATCH, linewidth=1.6))
     axes.tick_params(length=0, labelsize=8)
@@ -64,7 +65,7 @@ def distances_figure(
     axes.scatter(means, range(len(means)), marker="D", s=34, color="black", zorder=4)
     if np.isfinite(untrained):
         _mark(axes, untrained, "matched without training")
-    axes.set(ylabel="", xlabel=f"{_axis(unit)} (diamonds: means)")
+    axes.set(ylabel="", xlabel=f"{_axis(unit)} (diamonds: means)", ylim=(1.6, -0.6))
     return figure
 
 

@@ -14,6 +14,7 @@ from itertools import chain
 
 import pandas as pd
 import pyarrow as pa
+import torch
 
 from headwise.block import Block
 from headwise.chunks import stretch_rows
@@ -103,8 +104,9 @@ class Watcher:
             profile.add(block)
         nulls = Nulls(profile, untrained=False)
         sums = {name: measuring.start(len(own), nulls.heads) for name in self.windows}
+        stretches = {name: self._stretches(name, numbers) for name, numbers in self.windows.items()}
         for name, block in self._blocks():
-            stretch = block.tokens.positions[block.queries].cpu() // stretch_rows(self.store.length(name))
+            stretch = stretches[name][block.tokens.positions[block.queries].cpu()]
             measuring.add(sums[name], nulls.appended(block), stretch)
         names = [one.name for one in measuring.analyzers]
         failed = frozenset(failure.name for failure in measuring.failures)
@@ -112,6 +114,15 @@ class Watcher:
         part = PartSums.of(sums)
         rows = replace(rows, fixed=best_fixed([part], rows))
         return rows.of_documents(part).to_pandas(), rows.of_stretches(part).to_pandas()
+
+    def _stretches(self, name: str, windows: Sequence[int]) -> torch.Tensor:
+        """Return the stretch that each token of a document is in, int64 (tokens,), counting those that are read."""
+        length = self.store.length(name)
+        place = torch.arange(length)
+        read_here = torch.isin(place // self._context, torch.tensor(windows))  # (tokens,)
+        stretch = place // stretch_rows(length)
+        counted = torch.unique(stretch[read_here])  # ascending
+        return torch.searchsorted(counted, stretch)
 
     def _blocks(self) -> Iterator[tuple[str, Block]]:
         for name, wanted in self.windows.items():

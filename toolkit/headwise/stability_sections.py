@@ -64,8 +64,8 @@ def _roles(stability: Stability) -> Section:
     )
     text = (
         f"{words} Low and high are Wilson's interval ({confidence:.0%}) of the share of seeds; heads is how many heads "
-        "of a seed earn the role on average. Where a head of the first seed earns it, returns tells how often its match "
-        "in another seed does too, and chance how often a head of another seed does, whichever it is."
+        "of a seed earn the role on average. Where a head of the first seed earns it, returns tells how often its "
+        "match in another seed does, too, and chance how often a head of another seed does, whichever it is."
     )
     picture = Picture(name="roles-by-seed", figure=_roles_figure(table), description=f"Heads by role and seed. {words}")
     return Section(title="Which roles return", text=text, pictures=(picture,), table=returning)
@@ -74,14 +74,14 @@ def _roles(stability: Stability) -> Section:
 def _roles_figure(table: pd.DataFrame) -> Figure:
     roles = [role for role in table["role"].value_counts().index if role not in FAINT]
     order = [*roles, *(role for role in FAINT if (table["role"] == role).any())]
-    colours = dict(zip(roles, palette(len(roles)), strict=True)) | FAINT
+    colours = dict(zip(order, [*palette(len(roles)), *(FAINT[role] for role in order[len(roles) :])], strict=True))
     seeds = table["seed"].unique()
     figure = new_figure(6.5, 1.5 + 0.32 * len(seeds))
     headline(figure, "Heads by role, for each seed")
     axes = figure.subplots()
     shown = table.assign(seed=table["seed"].astype(str), role=pd.Categorical(table["role"], order))
-    sns.histplot(shown, y="seed", hue="role", hue_order=order, palette={role: colours[role] for role in order},
-                 multiple="stack", discrete=True, shrink=0.75, alpha=1, ax=axes)  # fmt: skip
+    sns.histplot(shown, y="seed", hue="role", hue_order=order[::-1], palette=colours, multiple="stack", discrete=True,
+                 shrink=0.75, alpha=1, edgecolor="white", linewidth=1, ax=axes)  # fmt: skip
     axes.set(xlabel="heads", ylabel="seed", xlim=(0, len(table) / len(seeds)))
     sns.move_legend(axes, "center left", bbox_to_anchor=(1.01, 0.5), title=None)
     return figure
