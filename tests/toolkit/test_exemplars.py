@@ -130,6 +130,39 @@ def test_every_exemplar_has_the_value_and_the_weights_of_its_row(
             assert exemplar["value"] == pytest.approx(known[place], abs=1e-6)
 
 
+def test_the_text_of_an_exemplar_can_be_read(watched: dict[tuple[str, int], Any], reader_run: Path) -> None:
+    """Tokens of the whole window, each with its weight; what comes after the query has none."""
+    run = headwise.open_run(reader_run)
+    number = int(run.exemplars().query("query > 5").index[3])
+    row: dict[Any, Any] = run.exemplars().loc[number].to_dict()
+    text = run.exemplar(number)
+    block = watched[row["document"], row["window"]]
+    assert text["token"].tolist() == list(block.tokens.texts)
+    assert text.index[text["query"]].tolist() == [row["query"]]
+    weights = block.weights[2 * row["layer"] + row["head"], row["query"]].numpy()
+    np.testing.assert_allclose(text["weight"].dropna(), weights[: row["query"] + 1], atol=1e-6)
+    assert text["weight"].isna().sum() == len(text) - row["query"] - 1
+
+
+def test_an_unknown_exemplar_is_told(reader_run: Path) -> None:
+    """With how many there are."""
+    run = headwise.open_run(reader_run)
+    count = len(run.exemplars())
+    with pytest.raises(headwise.HeadwiseError, match=f"has no exemplar {count}; it has {count}, counted from 0"):
+        run.exemplar(count)
+
+
+def test_padding_is_part_of_the_text_that_the_model_saw(article_run: Path) -> None:
+    """Where the model masks no padding, weights reach beyond the tokens; together they sum to 1."""
+    run = headwise.open_run(article_run)
+    shortest = run.tokens().groupby("document").size().idxmin()
+    number = int(run.exemplars().query("document == @shortest").index[0])
+    text = run.exemplar(number)
+    assert text["weight"].sum() == pytest.approx(1, abs=1e-5)
+    padding = text["token"].tolist().count("␣")
+    assert padding == len(text) - len(run.window_texts(str(shortest))) > 0
+
+
 def test_no_row_is_shown_twice_or_without_counting(reader_run: Path) -> None:
     """A head and an analyzer show a row once; the first token, which has no predecessor, is no exemplar of it."""
     frame = headwise.open_run(reader_run).exemplars()

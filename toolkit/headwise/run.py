@@ -118,8 +118,29 @@ class Run:
         return self._frame("emergence.parquet")
 
     def exemplars(self) -> pd.DataFrame:
-        """Rows at the top, the middle and the bottom of each head's distribution, with their weights."""
+        """Rows of the corpus at each decile of what an analyzer gives for a head, with their weights.
+
+        Decile 10 holds the highest rows, 5 those at the median, 0 the lowest; `exemplar` gives the text of one.
+        """
         return self._frame("exemplars.parquet")
+
+    def exemplar(self, number: int) -> pd.DataFrame:
+        """The text of one exemplar, by its label in the index of `exemplars()`: one row for each token of its window.
+
+        The index is the place in the window; `token`, `weight` (NaN where it cannot be seen from the query), and
+        `query`, which is True for the token that looks.
+        """
+        exemplars = self.exemplars()
+        if number not in exemplars.index:
+            message = f"{self.path} has no exemplar {number}; it has {len(exemplars)}, counted from 0"
+            raise RunFolderError(message)
+        row: dict[Any, Any] = exemplars.loc[number].to_dict()
+        texts = self.window_texts(row["document"], row["window"])
+        seen = pd.RangeIndex(row["first_key"], row["first_key"] + len(row["weights"]))
+        places = pd.RangeIndex(max(len(texts), seen.stop), name="key")
+        texts += [PADDING_TEXT] * (len(places) - len(texts))
+        weight = pd.Series(row["weights"], seen).reindex(places)
+        return pd.DataFrame({"token": texts, "weight": weight, "query": places == row["query"]}, index=places)
 
     def _frame(self, name: str) -> pd.DataFrame:
         frame: pd.DataFrame = self.folder.read_table(name).to_pandas()
