@@ -93,7 +93,7 @@ class Pipeline:
         return cls(folder, registry or installed(strict=how.get("strict", False)), settings, **how)
 
     def run(self, report_format: str = "html") -> None:
-        """Do every step that is not done yet."""
+        """Do every step that is not done yet; heads are ablated in the first way, others are left to `ablate`."""
         if not self.folder.done("tokens"):
             self.tokenize()
         if not self.folder.done("train"):
@@ -103,6 +103,8 @@ class Pipeline:
         known = analysis.fingerprint(self.registry.offered("analyzer"), self.settings.analyzers)
         if not self.folder.done("analyze", fingerprint=known):
             self.analyze()
+        if self.recipe.losses is not None and not self.folder.done("ablate"):
+            self.ablate(HOWS[:1])
         if not self.folder.done("report"):
             self.report(report_format)
 
