@@ -49,7 +49,6 @@ def _table(rows: Sequence[ClaimRow]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "claim": row.claim.quote,
-            "what is measured": row.claim.meaning,
             "verdict": row.verdict.verdict,
             "best head": row.head,
             "analyzer": row.verdict.analyzer,
@@ -59,6 +58,7 @@ def _table(rows: Sequence[ClaimRow]) -> pd.DataFrame:
             "q": row.q,
             "cost of ablating it": row.cost,
             "why": row.verdict.why,
+            "what is measured": row.claim.meaning,
             "said by": row.claim.source,
         }
         for row in rows
