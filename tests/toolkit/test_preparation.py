@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ import torch
 from headwise.block import Block
 from headwise.contracts import Analyzer, Material, PairAnalyzer
 from headwise.errors import PluginError, SettingsError
+from headwise.pipeline import Pipeline
 from headwise.preparation import merged, parted, prepared, refuse_unknown
 from headwise.registry import Registry
+from headwise.settings import RunSettings
 from headwise.tokens import Tokens
 
 
@@ -118,3 +121,11 @@ def test_options_of_no_analyzer_and_of_one_that_takes_none() -> None:
 def test_options_over_options() -> None:
     """An option wins over the same one of the settings and leaves the others."""
     assert merged({"a": {"x": 1, "y": 2}}, {"a": {"x": 3}, "b": {"z": 4}}) == {"a": {"x": 3, "y": 2}, "b": {"z": 4}}
+
+
+def test_a_run_with_options_of_no_analyzer_is_not_begun(tmp_path: Path) -> None:
+    """Settings are refused before anything is written."""
+    settings = RunSettings(analyzers={"trigger-character": {"frequent": 3}})
+    with pytest.raises(SettingsError, match="did you mean 'trigger-characters'"):
+        Pipeline.begin(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

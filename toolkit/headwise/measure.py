@@ -35,9 +35,8 @@ NO_NULLS = NullHeads()
 Listener = Callable[[str, Block, torch.Tensor, torch.Tensor], None]
 """Told what an analyzer gave: its name, the block (own heads first), the values of the own heads, float64 (own heads,
 queries), 0 in rows that do not count, and float64 (queries,), 1 in rows that count."""
-
-
 TENSORS = tuple(part.name for part in fields(Tokens) if part.name != "texts")
+"""The tensors of tokens."""
 
 
 class SpoiltBlockError(PluginError):
