@@ -9,7 +9,9 @@ from headwise.block import Block
 from headwise.testing import sample_blocks
 
 
-@pytest.mark.parametrize(("told", "block"), sample_blocks(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("told", "block"), list(sample_blocks()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_rows_sum_to_one_over_what_they_see_or_to_nothing(told: str, block: Block) -> None:
     """Nothing is given to what cannot be seen."""
     sums = block.weights.sum(-1)  # (heads, queries)
