@@ -147,8 +147,10 @@ def test_a_folder_with_something_else_is_refused(folder: Path, few_plugins: Regi
 
 def test_the_command_writes_table_and_page(tmp_path: Path) -> None:
     """`headwise run --seeds 2` ends with the table of roles and the page; the same command again with --json."""
-    options = ["--layers", "1", "--heads", "2", "--width", "8", "--steps", "3", "--resamples", "100", "--keep", "none",
-               "--seeds", "2", "--output", str(tmp_path / "out"), "--quiet"]  # fmt: skip
+    (tmp_path / "text.txt").write_text("話說大宋仁宗天子在位，嘉祐三年三月三日五更三點，" * 4, encoding="utf-8")
+    options = [str(tmp_path / "text.txt"), "--layers", "1", "--heads", "2", "--width", "8", "--steps", "3",
+               "--seeds", "2", "--resamples", "100", "--keep", "none", "--quiet",
+               "--output", str(tmp_path / "out")]  # fmt: skip
     shown = CliRunner().invoke(command, options)
     assert shown.exit_code == 0, shown.output
     page = tmp_path / "out" / "stability.html"
