@@ -29,7 +29,7 @@ COLUMNS = ["analyzer", "heads", "rows", "halves", "correlation", "reliability", 
 
 
 def split_half(run: Run, *, reading: str = "all keys") -> pd.DataFrame:
-    """Return the split-half reliability of each analyzer of an analyzed run, in the order of their names.
+    """Return the split-half reliability of each analyzer of which rows count, in the order of their names.
 
     Columns: analyzer; heads; rows that count; halves, what was split; correlation, between the halves across heads;
     reliability, that of the whole corpus, by Spearman and Brown, 0 where the correlation is negative; low and high, its
@@ -37,8 +37,7 @@ def split_half(run: Run, *, reading: str = "all keys") -> pd.DataFrame:
     heads (an interval takes 4), or all heads give the same number.
     """
     confidence = run.manifest["steps"]["analyze"]["confidence"]
-    whole = run.measurements(reading=reading)
-    parts = run.stretches(reading=reading)
+    whole, parts = (table[table["rows"] > 0] for table in (run.measurements(reading), run.stretches(reading)))
     rows = [
         _reliability(analyzer, of_documents, parts[parts["analyzer"] == analyzer], confidence)
         for analyzer, of_documents in whole.groupby("analyzer", sort=True)
@@ -59,13 +58,11 @@ def spearman_brown(correlation: float) -> float:
 def _reliability(
     analyzer: object, documents: pd.DataFrame, stretches: pd.DataFrame, confidence: float
 ) -> tuple[object, ...]:
-    counting = documents.loc[documents["rows"] > 0, "document"].nunique()
-    by_document = counting >= FEWEST_DOCUMENTS or stretches.empty
-    frame, unit = (documents, ["document"]) if by_document else (stretches, ["document", "stretch"])
-    counted = frame[frame["rows"] > 0]
+    by_document = documents["document"].nunique() >= FEWEST_DOCUMENTS or stretches.empty
+    counted, unit = (documents, ["document"]) if by_document else (stretches, ["document", "stretch"])
     halves = _halves(counted, unit)  # (heads, 2)
     correlation, low, high = _correlation(halves, confidence)
-    rows = int(counted["rows"].sum()) // max(len(halves), 1)
+    rows = int(counted["rows"].sum()) // len(halves)
     what = "documents" if by_document else "stretches of rows"
     return (analyzer, len(halves), rows, what, correlation, *map(spearman_brown, (correlation, low, high)))
 
