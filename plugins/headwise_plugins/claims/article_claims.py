@@ -93,7 +93,7 @@ CLAIMS = (
         quote="专注某个语法结构",
         meaning="a head looks at the character that the one it reads depends on, or that depends on it",
         source=SOURCE,
-        analyzers=("dependency",),
+        analyzers=("dependency", "points-at-dependency"),  # by the share of attention, and by the largest weight
         nulls=GRAMMAR,
         margin=MARGIN,
     ),

@@ -47,13 +47,9 @@ def _told_rows(run: Run) -> pd.DataFrame:
 
     from headwise.summary import summarize
 
-    summaries = {(*head.name, head.analyzer): str(head.name) for head in summarize(run)}
-    evidence = run.evidence(null=None)
-    names = [
-        summaries.get((row.layer, row.head, row.analyzer))
-        for row in evidence[["layer", "head", "analyzer"]].itertuples(index=False)
-    ]
-    return evidence.assign(name=pd.Series(names, index=evidence.index, dtype="object")).dropna(subset="name")
+    told = [(*head.name, head.analyzer, str(head.name)) for head in summarize(run)]
+    names = pd.DataFrame(told, columns=["layer", "head", "analyzer", "name"])
+    return run.evidence(null=None).merge(names, on=["layer", "head", "analyzer"])
 
 
 def _against_nulls(told: pd.DataFrame, run: Run) -> Section:
@@ -111,7 +107,7 @@ def _description(told: pd.DataFrame, nulls: list[str]) -> str:
     for null in nulls:
         rows = told[told["null"] == null]
         clear = rows[rows["low"] > 0]
-        most = rows.loc[rows["excess"].idxmax()]
+        most = rows.iloc[int(rows["excess"].argmax())]
         said.append(
             f"over {NULL_WORDS[null]} {len(clear)} of {len(rows)} heads lie clearly above, the most {most['name']} "
             f"with {most['excess']:.2f} ({most['analyzer']})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -140,12 +141,9 @@ def test_verdicts_do_not_depend_on_the_order_of_the_evidence(
 ) -> None:
     """The rows of the table may come in any order."""
     run = open_run(article_run)
-    evidence = run.folder.read_table("evidence.parquet").to_pandas()
-    shuffled = RunFolder.begin(tmp_path, run.manifest["settings"], {})
-    frame = pd.DataFrame(evidence).sample(frac=1, random_state=0)
-    shuffled.write_table("evidence.parquet", pa.Table.from_pandas(frame, schema=EVIDENCE, preserve_index=False))
-    shuffled.manifest["steps"] = run.manifest["steps"]
-    shuffled.manifest["failures"] = run.manifest["failures"]
+    shuffled = open_run(shutil.copytree(article_run, tmp_path / "copy")).folder
+    frame: pd.DataFrame = run.folder.read_table("evidence.parquet").to_pandas()
+    shuffled.write_frame("evidence.parquet", frame.sample(frac=1, random_state=0))
     named = Registry(strict=True)
     named.add("article", {"headwise_claims": lambda: CLAIMS})
     assert decide(Run(shuffled), named) == decide(run, registry)[: len(CLAIMS)]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from headwise.errors import CorpusError
 from headwise.training import TrainingMaterial
 from headwise.vocabulary import Vocabulary
-from headwise_plugins.models.reader import Reader
-from headwise_plugins.models.reader_windows import NO_TARGET, ReaderWindows
+from headwise_plugins.models.reader import NO_TARGET, Reader
+from headwise_plugins.models.reader_windows import ReaderWindows
 
 
 def material(lengths: Sequence[int], seed: int = 0) -> TrainingMaterial:

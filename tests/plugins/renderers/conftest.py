@@ -108,7 +108,13 @@ def _even(count: int) -> Weights:
     return softmax(np.zeros((1, count, count)))
 
 
-UNTAKEN = {"reading": "all keys", "by_distance": np.nan, "fixed_distance": np.nan, "untrained": np.nan, "left_out": 0.0}
+UNTAKEN: dict[str, Any] = {
+    "reading": "all keys",
+    "by_distance": np.nan,
+    "fixed_distance": np.nan,
+    "untrained": np.nan,
+    "left_out": 0.0,
+}
 """What these runs did not measure."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from headwise.block import HeadName
@@ -28,7 +29,8 @@ def test_each_null_has_a_panel_with_every_head(make_run: MakeRun) -> None:
     evidence = run.evidence(null=None).set_index(["null", "layer", "head", "analyzer"])["excess"]
     for axes, null in ((even, "even"), (distance, "distance")):
         expected = [evidence[null, layer, head, analyzer] for (layer, head), analyzer in told.items()]
-        assert axes.collections[-1].get_offsets()[:, 0].tolist() == pytest.approx(expected)
+        drawn = np.asarray(axes.collections[-1].get_offsets())[:, 0]
+        assert drawn.tolist() == pytest.approx(expected)
 
 
 def test_of_many_heads_the_furthest_are_drawn_and_it_says_so(make_run: MakeRun) -> None:
@@ -47,6 +49,7 @@ def test_roles_stand_by_rule_set(make_run: MakeRun) -> None:
     """Each rule set has a column; what a mixed head earned is told."""
     run = make_run(1, 4).run
     _, by_rules = nulls.render(run)
+    assert by_rules.table is not None
     table = by_rules.table.set_index("head")
     assert list(table.columns) == ["headwise 2", "strict-2020 1"]
     assert list(table.index) == [str(HeadName(0, head)) for head in range(4)]
