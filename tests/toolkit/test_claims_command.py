@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -52,7 +53,6 @@ def test_each_claim_is_a_row_that_fits_the_terminal(shown: subprocess.CompletedP
         assert verdict.verdict in shown.stdout
         assert squeezed(verdict.claim.replace("-", " ").split()[0]) in told
     assert "0.25" in shown.stdout  # punctuation, as the README tells it
-    assert f"headwise ablate {article_run}" in shown.stderr
 
 
 def test_columns_stand_in_line_beside_chinese(shown: subprocess.CompletedProcess[str]) -> None:
@@ -112,19 +112,36 @@ def test_json_has_everything(article_run: Path, reader_run: Path) -> None:
     for claim, verdict in zip(told[0]["claims"], decide(open_run(article_run), installed()), strict=True):
         assert (claim["claim"], claim["verdict"], claim["why"]) == (verdict.claim, verdict.verdict, verdict.why)
         assert claim["value"] == verdict.value
-        assert claim["cost"] is None
+        assert claim["cost"] == (None if math.isnan(verdict.cost) else verdict.cost)
         assert {"quote", "meaning", "source", "plugin", "distribution", "analyzers", "nulls", "margin"} <= set(claim)
+
+
+def without(step: str, run: Path, folder: Path) -> Path:
+    """Return a copy of a run in which this step was not done."""
+    copy = Path(shutil.copytree(run, folder / "copy"))
+    manifest: dict[str, Any] = json.loads((copy / "run.json").read_text(encoding="utf-8"))
+    manifest["steps"].pop(step, None)
+    (copy / "run.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return copy
 
 
 def test_a_run_that_was_not_analyzed_is_refused(article_run: Path, tmp_path: Path) -> None:
     """One sentence, exit code 2, nothing on stdout."""
-    copy = Path(shutil.copytree(article_run, tmp_path / "copy"))
-    manifest: dict[str, Any] = json.loads((copy / "run.json").read_text(encoding="utf-8"))
-    del manifest["steps"]["analyze"]
-    (copy / "run.json").write_text(json.dumps(manifest), encoding="utf-8")
+    copy = without("analyze", article_run, tmp_path)
     done = claims(copy)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"was not analyzed, so no claim can be decided; run `headwise analyze {copy}` first" in done.stderr
+
+
+def test_what_heads_cost_is_told_or_how_to_know_it(article_run: Path, tmp_path: Path) -> None:
+    """Of a run whose heads were ablated each claim has the cost of its head; of another it is told what to do."""
+    ablated = claims(article_run, "--markdown")
+    costs = [verdict.cost for verdict in decide(open_run(article_run), installed()) if verdict.layer is not None]
+    assert costs
+    assert all(f"{cost:+.4f}" in ablated.stdout for cost in costs)
+    assert "headwise ablate" not in ablated.stderr
+    copy = without("ablate", article_run, tmp_path)
+    assert f"headwise ablate {copy}" in claims(copy, "--markdown").stderr
 
 
 def test_a_bar_in_a_cell_does_not_part_it(capsys: pytest.CaptureFixture[str]) -> None:
