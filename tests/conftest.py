@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from headwise.pipeline import Pipeline
 from headwise.settings import RunSettings
+
+hypothesis.settings.register_profile("any-machine", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session")

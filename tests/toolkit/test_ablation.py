@@ -166,7 +166,7 @@ def test_gradients_pass_through_what_is_left() -> None:
     assert gradient[columns(0)].abs().sum() == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(lengths=st.lists(st.integers(1, LENGTH), min_size=1, max_size=5), cut=st.integers(0, 5))
 def test_the_mean_output_is_over_real_tokens_however_they_are_batched(lengths: list[int], cut: int) -> None:
     """Windows padded and batched in any way have the mean of the same windows, each alone, unpadded, by hand."""

@@ -289,7 +289,7 @@ ENDS = st.tuples(st.floats(-0.2, 0.3), st.floats(0, 0.2), st.sampled_from([0.01,
 HEADS = st.lists(st.dictionaries(st.sampled_from(["even", "untrained"]), ENDS, min_size=1), min_size=1, max_size=4)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HEADS)
 def test_any_evidence_is_decided_as_the_rule_says(tmp_path: Path, heads: list[dict[str, Any]]) -> None:
     """Some head above the margin over both nulls: supported; each under it over some null: not; else open."""

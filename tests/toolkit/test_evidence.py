@@ -189,7 +189,7 @@ def test_the_seed_decides() -> None:
 
 
 @given(st.lists(st.floats(0, 0.3), min_size=2, max_size=12), st.integers(0, 100))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_what_always_holds(means: Sequence[float], seed: int) -> None:
     """A q-value never falls under its p-value, both lie in 0..1, and the interval holds the estimate."""
     draw = np.random.default_rng(seed)

@@ -38,7 +38,7 @@ def tokenized(folder: Path, lengths: list[int]) -> TokenStore:
     return TokenStore(folder / "run" / "tokens.parquet")
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=6),
     context=st.integers(1, 9),

@@ -180,7 +180,7 @@ def test_a_layer_that_is_used_twice_is_two_layers() -> None:
     assert repr(seen) == "<observed attention: 2 windows, 2 layers, 6 heads>"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(memory=st.integers(1, 4000), length=st.integers(1, 12))
 def test_blocks_of_any_size_hold_the_same_weights(memory: int, length: int) -> None:
     """However small the blocks, together they hold the same rows, and drop only keys that no row can see."""

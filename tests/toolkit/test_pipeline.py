@@ -204,7 +204,7 @@ def test_damage_is_told_and_nothing_else_is_lost(reader_run: Path, tmp_path: Pat
     assert (copy / "report.html").read_bytes() == report
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=2, max_size=60))
 def test_any_text_gives_a_report_or_one_sentence(tmp_path: Path, text: str) -> None:
     """Whatever Unicode holds goes the whole way: tokens, model, attention, evidence, page."""

@@ -178,7 +178,7 @@ def test_the_seed_decides() -> None:
 
 
 @given(st.integers(5, 40), st.floats(-0.3, 0.3), st.booleans(), st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_always_holds(number: int, mean: float, blocks: bool, seed: int) -> None:
     """The interval holds the estimate; p lies in 0..1 and is at most 0.05 exactly where 0 lies outside the interval."""
     excess, rows = documents(number, columns=5, seed=seed, mean=mean)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headwise.block import Block
@@ -98,7 +98,6 @@ def ends(kept: Gathered, end: int, head: int) -> list[tuple[int, float]]:
     return list(zip(rows.place.tolist(), rows.value.tolist(), strict=True))
 
 
-@settings(deadline=None)
 @given(documents(), st.integers(1, CONTEXT), st.lists(st.integers(1, 3), max_size=4), st.randoms())
 def test_any_split_gives_what_sorting_gives(corpus: list[Document], rows: int, chunks: list[int], luck: object) -> None:
     """Blocks, chunks and the order of merging make no difference: rows and values are those of the sorted corpus."""
@@ -113,7 +112,6 @@ def test_any_split_gives_what_sorting_gives(corpus: list[Document], rows: int, c
     assert kept.place.tolist() == list(range(values.shape[1]))
 
 
-@settings(deadline=None)
 @given(documents(), st.randoms())
 def test_the_order_of_documents_makes_no_difference(corpus: list[Document], luck: object) -> None:
     """Rows are told by document and position; reading the documents in another order gives the same ones."""
@@ -128,7 +126,6 @@ def test_the_order_of_documents_makes_no_difference(corpus: list[Document], luck
     assert found[0] == found[1]
 
 
-@settings(deadline=None)
 @given(documents())
 def test_what_is_gathered_can_be_written_and_read(corpus: list[Document]) -> None:
     """Every array comes back as it was."""

@@ -36,7 +36,7 @@ def test_windows_are_taken_at_even_steps(tmp_path: Path) -> None:
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=6)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lengths=LENGTHS, context=st.integers(1, 12), count=st.integers(1, 20))
 def test_as_many_windows_as_wanted_or_all(tmp_path: Path, lengths: list[int], context: int, count: int) -> None:
     """Never more than wanted, never one twice, never one that is not there, and the first always."""

@@ -123,7 +123,7 @@ def test_nothing_counts_without_chinese(name: str, text: str) -> None:
 @given(
     st.text(alphabet="天子駕坐樓秋戟旗，。「」\nab ", max_size=24), st.booleans(), st.integers(0, 4), st.integers(0, 9)
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_shares_of_any_text_lie_in_their_bounds(text: str, causal: bool, padding: int, first: int) -> None:
     """Whatever the window cuts, numbers are finite and bounded, and even attention has no preference for rhymes."""
     tokens = Tokens.of(text)[first:]

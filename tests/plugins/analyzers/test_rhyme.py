@@ -81,7 +81,7 @@ def test_a_character_before_no_mark_is_no_end() -> None:
 
 
 @given(st.text(alphabet=list(READINGS), min_size=3, max_size=12), st.integers(0, 2**16))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_it_is_what_its_formula_says(characters: str, seed: int) -> None:
     """A second implementation, by loops, gives the same numbers, rows and 0 for even attention."""
     text = "".join(f"{character}，" for character in characters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headwise_plugins.chinese.words import word_spans
@@ -29,7 +29,6 @@ def test_no_words_are_guessed() -> None:
 
 
 @given(st.text(alphabet="天子乾隆皇后發髮裏里面麵臺台只隻。，\nabc 𠀀😀", max_size=40))
-@settings(deadline=None)
 def test_the_words_are_the_whole_text_in_order(text: str) -> None:
     """Nothing is lost or doubled, whatever stands in the text."""
     spans = word_spans(text)

@@ -73,7 +73,7 @@ def test_every_pattern_has_an_example() -> None:
     st.sampled_from(["random", "shuffled"]),
     st.integers(0, 99),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_planted_block_is_a_block(kind: dict[str, float], causal: bool, noise: Any, seed: int) -> None:
     """Rows sum to 1 over what they see, patterns have their strength, and the even head is last."""
     planting = Planting([VERSE * 2], [kind, {}], heads=2, causal=causal, noise=noise, context=20, seed=seed)
