@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BUDGET = 1_000_000
 """Bytes of exemplars that a page may carry, texts and weights together."""
-BEFORE, AFTER = 24, 12
+BEFORE, AFTER = 20, 8
 """Tokens that are shown around a query at least, where its window has them."""
 FAINT = 0.02
 """A larger weight is shown in the text, unless that makes the text too long."""
@@ -61,7 +61,7 @@ class EmbeddedExemplars:
     """What the page shows of a run's exemplars, and how many pairs of head and analyzer there are."""
 
     pairs: tuple[EmbeddedPair, ...] = ()
-    windows: tuple[dict[str, Any], ...] = ()
+    windows: tuple[list[Any], ...] = ()
     """Of each window that rows stand in the stretch of text that is shown, as the script reads it."""
     total: int = 0
 
@@ -162,10 +162,10 @@ def stretch_of(weights: npt.NDArray[np.float32], query: int, length: int) -> Str
     >>> weights = np.zeros(400, dtype=np.float32)
     >>> weights[[90, 100]] = 0.5
     >>> stretch_of(weights, 100, 400), stretch_of(weights, 100, 105)
-    (Stretch(first=76, stop=113), Stretch(first=76, stop=105))
+    (Stretch(first=80, stop=109), Stretch(first=80, stop=105))
     >>> weights[[90, 300]] = 0.1, 0.4
     >>> stretch_of(weights, 100, 400)
-    Stretch(first=76, stop=236)
+    Stretch(first=80, stop=240)
     """
     strong = np.flatnonzero(weights[:length] > FAINT)
     first = max(min([query - BEFORE, *strong.tolist()]), 0)
@@ -186,19 +186,17 @@ def _size(rows: pd.DataFrame, stretch: Stretch | None) -> int:
     if stretch is None:
         return 0
     texts = rows["token"].iloc[slice(*stretch)]
-    return len("".join(texts).encode()) + len(texts) + 100
+    return len("".join(texts).encode()) + len(texts) + 50
 
 
-def _text(window: Window, rows: pd.DataFrame, stretch: Stretch) -> dict[str, Any]:
-    """Return a stretch of a window as the script reads it; tokens of one character each are one string."""
+def _text(window: Window, rows: pd.DataFrame, stretch: Stretch) -> list[Any]:
+    """Return a stretch of a window as the script reads it, without names, for there are many.
+
+    The document, the place of the window in it, the length of the window, the place of the stretch in the window, its
+    tokens (one string where each is one character), what stands before each of them, and the language.
+    """
     shown = rows.iloc[slice(*stretch)]
     texts = shown["token"].tolist()
-    return {
-        "document": window[0],
-        "start": int(rows["position"].iloc[0]),  # of the window in the document
-        "length": len(rows),
-        "first": stretch.first,  # of what is shown, in the window
-        "texts": "".join(texts) if all(len(text) == 1 for text in texts) else texts,
-        "gaps": gaps(shown),
-        "language": language(rows["token"].tolist()),
-    }
+    text = "".join(texts) if all(len(text) == 1 for text in texts) else texts
+    start = int(rows["position"].iloc[0])
+    return [window[0], start, len(rows), stretch.first, text, gaps(shown), language(rows["token"].tolist())]

@@ -168,7 +168,7 @@ def test_the_text_is_shaded_by_the_weights(run: Run, open_page: Open) -> None:
     tokens = item.locator(".token").evaluate_all(
         "(tokens) => tokens.map((token) => [token.classList.contains('unseen'), token.style.backgroundColor])"
     )
-    assert [unseen for unseen, _ in tokens] == [key > row.query for key in range(min(row.query + 13, len(TEXT)))]
+    assert [unseen for unseen, _ in tokens] == [key > row.query for key in range(min(row.query + 9, len(TEXT)))]
     assert all(colour == "" for unseen, colour in tokens if unseen)
     brightness = [sum(map(int, re.findall(r"\d+", colour))) if colour else 3 * 255 for _, colour in tokens]
     assert brightness[first] == min(brightness)
@@ -305,8 +305,8 @@ def test_a_page_that_leaves_some_out_says_so(run: Run, monkeypatch: pytest.Monke
 
 
 def test_a_row_that_looks_nowhere_in_particular_is_shown_around_its_query() -> None:
-    """Even attention over 200 tokens is nowhere plain: 24 tokens before the query and 12 after it are shown."""
-    assert stretch_of(np.full(200, 1 / 200, dtype=np.float32), 100, 200) == (76, 113)
+    """Even attention over 200 tokens is nowhere plain: 20 tokens before the query and 8 after it are shown."""
+    assert stretch_of(np.full(200, 1 / 200, dtype=np.float32), 100, 200) == (80, 109)
 
 
 def test_a_stretch_holds_every_plain_weight_or_the_most_attention() -> None:
@@ -324,6 +324,6 @@ def test_a_stretch_holds_every_plain_weight_or_the_most_attention() -> None:
         if max(plain) - min(plain) < 100:
             assert first <= min(plain) <= max(plain) < stop
         if max(plain) - min(plain) >= LONGEST:
-            firsts = range(max(0, query + 1 - LONGEST, min(plain) - 24), query + 1)
+            firsts = range(max(0, query + 1 - LONGEST, min(plain) - 20), query + 1)
             best = max(float(weights[at : at + LONGEST].sum()) for at in firsts)
             assert weights[first:stop].sum() == pytest.approx(best, abs=1e-5)

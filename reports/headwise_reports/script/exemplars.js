@@ -27,7 +27,9 @@ export class Exemplars {
   #chosen = null; // the analyzer that the reader has chosen, kept from head to head
 
   constructor({ windows, analyzers }, heads, noun, head) {
-    this.windows = windows.map((window) => ({ ...window, texts: [...window.texts] }));
+    this.windows = windows.map(([document, start, length, first, texts, gaps, language]) => {
+      return { document, start, length, first, texts: [...texts], gaps, language };
+    });
     this.analyzers = analyzers;
     this.heads = heads;
     this.noun = noun;
