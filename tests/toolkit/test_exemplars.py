@@ -53,13 +53,14 @@ def watched(reader_run: Path) -> dict[tuple[str, int], Any]:
 
 
 def measured(watched: dict[tuple[str, int], Any], analyzer: str, head: int) -> list[Row]:
-    """Return every row of a head that counts, with its value."""
+    """Return every row of a head that counts and sees 16 keys at least, with its value."""
     given = cast(Analyzer, installed().find("analyzer", analyzer).value)
     rows = []
     for (document, window), block in watched.items():
         values = given.run(block)[head].tolist()
         counting = [True] * len(values) if given.rows is None else given.rows(block).tolist()
-        rows += [Row(document, window, query, value) for query, value in enumerate(values) if counting[query]]
+        rows += [Row(document, window, query, value) for query, value in enumerate(values)
+                 if counting[query] and block.visible[query].sum() >= 16]  # fmt: skip
     return rows
 
 

@@ -76,12 +76,18 @@ def gathered(corpus: list[Document], rows: int, chunks: list[int]) -> list[Gathe
     return parts
 
 
+def counting(document: Document, fewest: int) -> npt.NDArray[np.bool_]:
+    """Return which rows count and see so many keys, in a causal window."""
+    return document.counts & (np.arange(len(document.counts)) % CONTEXT + 1 >= fewest)
+
+
 def sorted_out(corpus: list[Document], end: int, head: int) -> list[tuple[int, float]]:
     """Return place and value of the rows at an end by sorting all rows: the second implementation."""
     rows, first = [], 0
+    fewest = Sample.of({document.name: len(document.counts) for document in corpus}, CONTEXT).fewest
     for number, document in enumerate(corpus):
         hashes = row_hashes(document.name, np.arange(len(document.counts))) & np.uint64(0xFFFFFFFF)
-        for position in np.flatnonzero(document.counts).tolist():
+        for position in np.flatnonzero(counting(document, fewest)).tolist():
             value, tie = float(document.values[head, position]), int(hashes[position])
             best_first = (-value, -tie) if end == 0 else (value, tie)
             rows.append(((number, position // CONTEXT), best_first, first + position, value))
@@ -107,7 +113,8 @@ def test_any_split_gives_what_sorting_gives(corpus: list[Document], rows: int, c
     for end in (0, 1):
         for head in range(HEADS):
             assert ends(kept, end, head) == sorted_out(corpus, end, head)
-    values = np.concatenate([np.where(each.counts, each.values, np.nan) for each in corpus], axis=1)
+    fewest = Sample.of({document.name: len(document.counts) for document in corpus}, CONTEXT).fewest
+    values = np.concatenate([np.where(counting(each, fewest), each.values, np.nan) for each in corpus], axis=1)
     np.testing.assert_array_equal(kept.sample[0], values.astype(np.float32))  # so few rows are all kept
     assert kept.place.tolist() == list(range(values.shape[1]))
 
@@ -139,7 +146,11 @@ def test_what_is_gathered_can_be_written_and_read(corpus: list[Document]) -> Non
 def test_rows_come_from_different_windows() -> None:
     """One window holds the five highest rows, but only its best is shown, and the best of two others."""
     values = np.zeros((HEADS, 15))
-    values[:, :5], values[:, 7], values[:, 12] = [0.9, 0.95, 0.99, 0.8, 0.85], 0.5, 0.6
+    values[:, :5], values[:, 7], values[:, 12] = (
+        [1, 0.95, 0.99, 0.8, 0.85],
+        0.5,
+        0.6,
+    )  # the very first sees itself alone
     (kept,) = gathered([Document("第一回", values, np.ones(15, dtype=bool))], CONTEXT, [])
     assert [place for place, _ in ends(kept, 0, 0)] == [2, 12, 7]
 
@@ -157,7 +168,7 @@ def test_many_rows_are_looked_through_in_parts() -> None:
             here = torch.arange(first, first + CONTEXT)
             block = make_block("天" * CONTEXT, heads=HEADS)
             block = Block(block.weights, block.heads, here % context, tokens[first // context * context :],
-                          block.visible, tokens)  # fmt: skip
+                          torch.ones(CONTEXT, 20, dtype=torch.bool), tokens)  # fmt: skip
             gathering.add("one", block, torch.tensor(values[:, here]), torch.ones(CONTEXT).double())
         kept = gathering.gathered()
         hashes = row_hashes("第一回", np.arange(9000)) & np.uint64(0xFFFFFFFF)

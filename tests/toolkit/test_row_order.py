@@ -74,3 +74,9 @@ def test_the_order_of_documents_makes_no_difference() -> None:
     lengths = {f"第{number}回": 10 + number for number in range(400)}
     one, other = sampled(lengths, 16), sampled(dict(reversed(lengths.items())), 16)
     assert all((one[name] == other[name]).all() for name in lengths)
+
+
+@pytest.mark.parametrize(("longest", "fewest"), [(1, 0), (9, 4), (31, 15), (1000, 16)])
+def test_rows_must_see_half_of_a_short_window(longest: int, fewest: int) -> None:
+    """16 keys in windows of 128, less where every document is short."""
+    assert Sample.of({"a": longest, "b": 1}, 128).fewest == fewest

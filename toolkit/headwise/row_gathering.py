@@ -171,11 +171,15 @@ class RowGathering:
         self._next += length
 
     def add(self, analyzer: str, block: Block, values: torch.Tensor, counts: torch.Tensor) -> None:
-        """Take the values of some rows, float64 (heads, queries), and which of them count, float64 (queries,)."""
+        """Take the values of some rows, float64 (heads, queries), and which of them count, float64 (queries,).
+
+        Rows that see less than the sample asks for are passed over.
+        """
         number = self._numbers[analyzer]
         first = int(block.tokens.positions[block.queries[0]])
         rows = slice(first, first + values.shape[1])  # consecutive ones
-        given, counting = values.float().numpy(), counts.bool().numpy()
+        given = values.float().numpy()
+        counting = (counts.bool() & (block.once(_keys_seen) >= self._sample.fewest)).numpy()  # (queries,)
         sampled = self._sampled[rows]
         if sampled.any():
             self._values[number].append(np.where(counting, given, np.float32(np.nan))[:, sampled])
@@ -210,6 +214,11 @@ class RowGathering:
             group = (end * len(self._ends) + number) * self._heads + head
             found.append(Rows(group, rank[head, row], rows.place[row], rows.window[row], rows.value[head, row]))
         self._ends[number] = foremost(Rows.joined(found))
+
+
+def _keys_seen(block: Block) -> torch.Tensor:
+    """Return how many keys each row sees, int64 (queries,)."""
+    return block.visible.sum(-1).cpu()
 
 
 def _candidates(rank: Hashes, window: Integers) -> tuple[Integers, Integers]:

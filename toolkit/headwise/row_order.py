@@ -14,6 +14,8 @@ Integers = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 Values = npt.NDArray[np.float32]
 
+FEWEST_KEYS = 16
+"""Keys that a row must see to be shown; half of the longest window, where that is less."""
 SAMPLE_WINDOWS = 256
 """Windows that the sample is drawn from, at most: few, for rows of the sample are read again to be shown."""
 SAMPLE_ROWS = 4096
@@ -42,6 +44,9 @@ def window_hashes(document: str, windows: int) -> Hashes:
 class Sample:
     """An even sample of the rows of a corpus: some rows of some windows, all where there are few."""
 
+    fewest: int
+    """Keys that a row must see to be shown at all: with one key or two there is nothing to choose."""
+
     context: int
     """Tokens of a window, at most."""
     limit: int
@@ -53,14 +58,17 @@ class Sample:
     def of(cls, lengths: Mapping[str, int], context: int) -> Self:
         """Draw the sample from the length of each document in tokens; the order of documents makes no difference.
 
-        >>> Sample.of({"a": 300}, context=128).rows
-        128
+        >>> sample = Sample.of({"a": 300}, context=128)
+        >>> sample.rows, sample.fewest
+        (128, 16)
         """
+        longest = min(context, max(lengths.values(), default=0))
+        fewest = min(FEWEST_KEYS, longest // 2)
         lowest = np.empty(0, dtype=np.uint64)
         for document, length in lengths.items():
             every = np.concatenate([lowest, window_hashes(document, -(-length // context))])
             lowest = np.sort(every)[:SAMPLE_WINDOWS]
-        return cls(context, int(lowest.max(initial=0)), min(context, SAMPLE_ROWS // max(len(lowest), 1)))
+        return cls(fewest, context, int(lowest.max(initial=0)), min(context, SAMPLE_ROWS // max(len(lowest), 1)))
 
     def chosen(self, document: str, hashes: Hashes) -> npt.NDArray[np.bool_]:
         """Tell which rows of a document belong to the sample, bool (rows,), from the hashes of all its rows."""

@@ -154,7 +154,7 @@ EMERGENCE = pa.schema(
         pa.field("role", pa.string(), nullable=False),
     ]
 )
-EXEMPLARS = pa.schema(
+EXEMPLARS = pa.schema(  # of the rows that see enough keys to choose from
     [
         pa.field("layer", pa.int16(), nullable=False),
         pa.field("head", pa.int16(), nullable=False),

@@ -6,7 +6,7 @@ import { distance, formatWeight } from "./words.js";
 /** Keys that are named beside the text. */
 const NAMED = 3;
 /** Attention outside of the text that is worth a word. */
-const WORTH_TELLING = 0.005;
+const WORTH_TELLING = 0.01;
 
 export class Exemplar {
   constructor(values, windows, largest) {
