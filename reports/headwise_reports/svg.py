@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 XLINK = "{http://www.w3.org/1999/xlink}href"
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
+TARGET = re.compile(r"(?:^|url\()#([^)]+)")
+DIGITS = re.compile(r"-?\d+\.\d{3,}")
+PLACES = {"d", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "width", "height", "points", "transform"}
+"""Attributes that hold places and lengths, in points."""
 LARGEST = 1_000_000
 """Bytes of a figure; marks of a larger one are drawn as an image, its text stays text."""
 RESOLUTION = 200
@@ -38,6 +42,7 @@ def inline_svg(picture: Picture, prefix: str) -> str:
         drawn = _drawn(picture.figure, prefix)
     root = ET.fromstring(drawn)  # noqa: S314  # matplotlib wrote it just now
     _clean(root, prefix)
+    _thin(root)
     # What matplotlib's style sheet said of every element; attributes of the root are inherited.
     root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt", "role": "img", "aria-labelledby": prefix}
     return ET.tostring(root, encoding="unicode")
@@ -74,6 +79,24 @@ def _clean(element: ET.Element, prefix: str) -> None:
             element.set("href", f"#{prefix}-{value[1:]}" if value.startswith("#") else value)
         else:
             element.set(name, REFERENCE.sub(rf"url(#{prefix}-\1)", value))
+
+
+def _thin(root: ET.Element) -> None:
+    """Take away what a reader cannot see: ids that nothing refers to, indentation, digits below 1/100 of a point."""
+    referred = {
+        found for element in root.iter() for value in element.attrib.values() for found in TARGET.findall(value)
+    }
+    for element in root.iter():
+        if element.get("id") not in referred:
+            element.attrib.pop("id", None)
+        for name in PLACES & element.attrib.keys():
+            element.set(
+                name, DIGITS.sub(lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), element.attrib[name])
+            )
+        if element.tag not in {"text", "tspan"} and not (element.text or "").strip():
+            element.text = None
+        if not (element.tail or "").strip():
+            element.tail = None
 
 
 def _local(tag: str) -> str:

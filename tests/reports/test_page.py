@@ -160,8 +160,8 @@ def test_method_and_provenance_tell_what_was_done(article_run: Run, article_page
         assert analyzer["source"] in told
     assert manifest["steps"]["tokens"]["sha256"] in told
     assert manifest["versions"]["torch"] in told
-    assert "200 resamples" in told
-    assert "the rules headwise 1" in told
+    assert "200 bootstrap resamples" in told
+    assert "the rules headwise 2" in told
 
 
 def test_a_plugin_that_failed_is_named(make_run: MakeRun) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -42,8 +43,9 @@ def test_a_run_step_by_step_is_the_run_at_once(tmp_path: Path) -> None:
     """The steps, each in a pipeline of its own, write the same bytes as all in one."""
     begun(tmp_path / "once").run()
     begun(tmp_path / "steps").tokenize()
-    for step in ("train", "analyze", "report"):
-        getattr(Pipeline.resume(tmp_path / "steps", strict=True), step)()
+    steps: dict[str, list[Any]] = {"train": [], "analyze": [], "ablate": [["zero"]], "report": []}
+    for step, arguments in steps.items():
+        getattr(Pipeline.resume(tmp_path / "steps", strict=True), step)(*arguments)
     assert without_times(tmp_path / "once") == without_times(tmp_path / "steps")
     assert RunFolder.open(tmp_path / "once").problems() == []
     assert not (tmp_path / "once" / ".work").exists()

@@ -14,7 +14,7 @@ import pytest
 
 from headwise.errors import RunFolderError
 from headwise.run_folder import RunFolder, read_parquet
-from headwise.tables import TRAINING
+from headwise.tables import SCHEMA_VERSION, TRAINING
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_what_is_no_run_is_told_apart(tmp_path: Path, folder: RunFolder) -> None
     with pytest.raises(RunFolderError, match="cannot be read"):
         RunFolder.open(folder.path)
     (folder.path / "run.json").write_text(json.dumps({"schema": 0}))
-    with pytest.raises(RunFolderError, match="written with schema 0, this headwise reads schema 1"):
+    with pytest.raises(RunFolderError, match=f"written with schema 0, this headwise reads schema {SCHEMA_VERSION}"):
         RunFolder.open(folder.path)
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from headwise.run import Run
 
+MOST_PANELS = 12
+"""Measurements that are drawn; of more, those with the largest excess of any head."""
 MOST_HEADS = 16
 """Heads that are drawn in a panel; of more, those furthest from chance."""
 NAMED_DOCUMENTS = 6
@@ -34,9 +36,12 @@ def render(run: Run) -> Iterator[Section]:
     if shares["document"].nunique() < 2:  # noqa: PLR2004  # one document has no distribution
         return
     shares = shares.assign(name=head_names(shares), excess=shares["value"] - shares["chance"])
+    every = shares["analyzer"].nunique()
+    shares = _strongest(shares)
+    drawn = f" Of {every} such measurements the {MOST_PANELS} with the largest excess are drawn."
     yield Section(
         title="From document to document",
-        text=_text(shares),
+        text=_text(shares) + (drawn if every > MOST_PANELS else ""),
         pictures=(Picture(name="measurement-distribution", figure=_figure(shares), description=_description(shares)),),
     )
 
@@ -58,6 +63,13 @@ def _figure(shares: pd.DataFrame) -> Figure:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=3, handletextpad=0.2)
     return figure
+
+
+def _strongest(shares: pd.DataFrame) -> pd.DataFrame:
+    """Return the measurements that fit: those for which some head lies furthest from chance, in their order."""
+    furthest = {name: float(_weighted(group).abs().max()) for name, group in shares.groupby("analyzer", sort=False)}
+    chosen = sorted(furthest, key=lambda name: -furthest[name])[:MOST_PANELS]
+    return shares[shares["analyzer"].isin(chosen)]
 
 
 def _furthest(group: pd.DataFrame) -> pd.DataFrame:

@@ -21,6 +21,8 @@ MOST_HEADS = 16
 """Heads that one matrix can show as columns; more stand as a grid of layers and heads for each analyzer."""
 SHOWN_HEADS = 12
 """Heads whose intervals are shown where there are more than fit."""
+MOST_PANELS = 12
+"""Measurements that are drawn with their intervals, where there are more."""
 MARKS = ((1, "^"), (-1, "v"))
 
 
@@ -201,7 +203,7 @@ def _intervals(evidence: pd.DataFrame) -> Figure:
     """Draw a panel for each analyzer: each head's value with its interval, beside chance."""
     from headwise.drawing import new_panels
 
-    analyzers = evidence["analyzer"].unique().tolist()
+    analyzers = _telling(evidence)
     shown = min(evidence["name"].nunique(), MOST_HEADS)
     figure, panels = new_panels(
         len(analyzers), columns=3, width=3, height=0.16 * shown + 0.8, title="Each value with its interval, and chance"
@@ -212,6 +214,15 @@ def _intervals(evidence: pd.DataFrame) -> Figure:
         panel.set_title(analyzer, fontsize=9.5)
         panel.set_xlabel(group["unit"].iloc[0], fontsize=8.5)
     return figure
+
+
+def _telling(evidence: pd.DataFrame) -> list[str]:
+    """Return the analyzers whose values are drawn with their intervals, in their order: those that tell most heads."""
+    clear = evidence["side"].ne(0).groupby(evidence["analyzer"], sort=False).sum()
+    if len(clear) <= MOST_PANELS:
+        return clear.index.tolist()
+    most = clear.sort_values(ascending=False, kind="stable").index[:MOST_PANELS]
+    return clear.index[clear.index.isin(most)].tolist()
 
 
 def _furthest(group: pd.DataFrame) -> pd.DataFrame:
@@ -257,6 +268,9 @@ def _text(evidence: pd.DataFrame, run: Run, *, many: bool) -> str:
         if many
         else ""
     )
+    panels = evidence["analyzer"].nunique()
+    if panels > MOST_PANELS:
+        shown += f" Of {panels} measurements the {MOST_PANELS} are drawn that tell most heads from chance."
     return (
         f"{drawn}. The number is the head's value; the colour says how far it lies above (red) or below (blue) what "
         "attention spread evenly over the visible tokens would give. Measurements of different units have colour "
