@@ -142,8 +142,11 @@ def of_documents(number: int, effects: Callable[[np.random.Generator, tuple[int,
         yield means * rows, np.repeat(rows, CORPORA, axis=1), None
 
 
-def of_stretches(lengths: tuple[int, ...], reach: int) -> Iterator[Simulated]:
-    """Yield corpora of few documents, whose rows depend on each other over `reach` rows, in stretches of 16."""
+def of_stretches(lengths: tuple[int, ...], reach: int, *, skewed: bool) -> Iterator[Simulated]:
+    """Yield corpora of few documents, whose rows depend on each other over `reach` rows, in stretches of 16.
+
+    Rows are normal, or skewed as the exponential of a normal number is: little in most rows, much in a few.
+    """
     draw = np.random.default_rng(2)
     keep = np.exp(-1 / reach) if reach else 0.0
     starts = [np.arange(0, length, 16) for length in lengths]
@@ -152,8 +155,10 @@ def of_stretches(lengths: tuple[int, ...], reach: int) -> Iterator[Simulated]:
     for _ in range(DRAWS):
         sums = []
         for start, length in zip(starts, lengths, strict=True):
-            shocks = draw.normal(0, 0.2 * np.sqrt(1 - keep**2), (length + 200, CORPORA))
-            sums.append(np.add.reduceat(TRUTH + lfilter([1], [1, -keep], shocks, axis=0)[200:], start, axis=0))
+            shocks = draw.normal(0, np.sqrt(1 - keep**2), (length + 200, CORPORA))
+            values = lfilter([1], [1, -keep], shocks, axis=0)[200:]  # (rows, corpora), of variance 1
+            values = np.exp(values) - np.exp(0.5) if skewed else values
+            sums.append(np.add.reduceat(TRUTH + 0.2 * values, start, axis=0))
         yield np.concatenate(sums), np.repeat(rows[:, None].astype(np.float64), CORPORA, axis=1), sequence
 
 
@@ -187,8 +192,10 @@ def cases() -> Iterator[tuple[str, Iterator[Simulated]]]:
         "1 document of 160": (160,),
     }
     for name, lengths in shapes.items():
-        for reach in (0, 4, 10, 25):
-            yield f"{name}, rows depend over {reach}", of_stretches(lengths, reach)
+        for skewed in (False, True):
+            for reach in (0, 4, 10, 25):
+                kind = "skewed rows" if skewed else "rows"
+                yield f"{name}, {kind} depend over {reach}", of_stretches(lengths, reach, skewed=skewed)
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
