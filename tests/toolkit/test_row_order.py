@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headwise.row_order import SAMPLE_ROWS, SAMPLE_WINDOWS, Sample, ranks, row_hashes, window_hashes
 
-SINGLE = st.floats(-1e6, 1e6, width=32)
+SINGLE = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)  # those have fewer digits than are compared
 
 
 @given(st.lists(SINGLE, min_size=2, max_size=20))

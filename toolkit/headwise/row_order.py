@@ -84,7 +84,7 @@ def ranks(values: Values, hashes: Hashes) -> Hashes:
     """Return numbers that stand in the order of the values and, where these are equal, of the hashes.
 
     Values are compared to 20 binary digits: what lies below is the noise of float32, which the size of a block may
-    change. Shapes: (..., rows) and (rows,).
+    change; subnormal numbers, which have fewer digits, may be taken as 0. Shapes: (..., rows) and (rows,).
 
     >>> first, second, third = ranks(np.array([-1, 0.5, 0.50000001], dtype=np.float32), np.uint64([3, 2, 1]))
     >>> bool(first < third < second)
