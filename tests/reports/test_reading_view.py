@@ -128,6 +128,7 @@ def test_another_document_can_be_chosen(run: Run, open_page: Open) -> None:
     opened.page.select_option("#document-choice", label="第二回")
     assert "".join(opened.texts(".token")) == "但見祥雲迷鳳閣"
     opened.page.click("#token-6")
+    expect(opened.page.locator("#reading-query")).to_have_text("閣")
     check_shown(opened, run, "第二回", 0, 6)
     assert opened.page.get_attribute("#text", "lang") == "zh-Hant"
 

@@ -145,9 +145,10 @@ def test_what_fails_while_watching_costs_itself_alone(tmp_path: Path) -> None:
     broken = Analyzer(name="broken", unit="-", summary="-", run=failing)
     unready = Analyzer(name="unready", unit="-", summary="-", run=failing, prepare=failing)
     rules = RoleRules(name="lenient", version="1", summary="-", assign=failing, margin=0)
-    registry = with_extra(headwise_analyzers=lambda: [broken, unready], headwise_roles=lambda: [rules])
+    spoiling = Analyzer(name="spoiling", unit="-", summary="-", run=lambda block: block.weights.mul_(2).sum(-1))
+    registry = with_extra(headwise_analyzers=lambda: [broken, unready, spoiling], headwise_roles=lambda: [rules])
     emergence = trained(tmp_path / "run", registry, strict=False, watch_every=25).emergence()
-    assert {"broken", "unready"}.isdisjoint(emergence["analyzer"])
+    assert {"broken", "unready", "spoiling"}.isdisjoint(emergence["analyzer"])
     assert {"previous", "self"} <= set(emergence["analyzer"])
     assert (emergence["role"] == "").all()
     with pytest.raises(PluginError, match=r"'unready' .* failed: it raised ValueError: no"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from headwise import registry as plugins
 from headwise.block import Block
 from headwise.device import choose_device
 from headwise.failure import Failure
-from headwise.measure import Measuring, SpoiltBlockError
+from headwise.measure import Measuring
 from headwise.model_store import LoadedModel, load_model
 from headwise.nulls import Nulls
 from headwise.preparation import Missing, parted, prepared
@@ -150,10 +150,7 @@ def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
     reader = opened(work, registry)
     nulls = Nulls(ProfileSums.of(load_file(work.profile)), untrained=reader.untrained is not None)
     measuring = Measuring.of(analyzers(work, registry).ready, strict=work.strict, readings=READINGS)
-    measured = None
-    while measured is None:  # each time another analyzer is left out
-        measured = _measured(reader, chunk, measuring, nulls)
-    sums, gathered = measured
+    sums, gathered = measuring.whole(partial(_measured, reader, chunk, measuring, nulls))
     with writing(chunk.rows) as path:
         path.write_bytes(save(gathered.tensors()))
     with writing(chunk.sums) as path:
@@ -162,16 +159,13 @@ def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
 
 def _measured(
     reader: Opened, chunk: Chunk, measuring: Measuring, nulls: Nulls
-) -> tuple[dict[str, DocumentSums], Gathered] | None:
-    """Measure the documents of a chunk; None where an analyzer changed what others read after it."""
+) -> tuple[dict[str, DocumentSums], Gathered]:
+    """Measure the documents of a chunk."""
     work = chunk.work
     names = [one.name for one in measuring.analyzers]
     gathering = RowGathering(names, work.heads, work.sample, chunk.first)
     measuring.listeners = [gathering.add]
-    try:
-        sums = {name: _measure_document(reader, name, measuring, nulls, work, gathering) for name in chunk.documents}
-    except SpoiltBlockError:
-        return None
+    sums = {name: _measure_document(reader, name, measuring, nulls, work, gathering) for name in chunk.documents}
     return sums, gathering.gathered()
 
 

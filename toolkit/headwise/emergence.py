@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 
 import pandas as pd
@@ -76,7 +77,7 @@ class Watcher:
         """
         if self._measuring is None:
             self._measuring = self._prepared()
-        measurements, stretches = self._measured(self._measuring)
+        measurements, stretches = self._measuring.whole(partial(self._measured, self._measuring))
         evidence = weigh(measurements, stretches, self.resampling)
         try:
             roles = assigned(self.rules, evidence)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import torch
 
@@ -29,6 +29,7 @@ from headwise.tokens import Tokens
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T")
 ALL_KEYS, WITHOUT_FIRST_KEY = READINGS
 NO_NULLS = NullHeads()
 
@@ -79,6 +80,14 @@ class Measuring:
             torch.zeros(pairs, heads, heads, dtype=torch.float64),
             torch.zeros(pairs, heads, heads, dtype=torch.float64),
         )
+
+    def whole(self, measure: Callable[[], T]) -> T:
+        """Return what `measure` gives, done anew each time an analyzer spoils a block and is left out."""
+        while True:
+            try:
+                return measure()
+            except SpoiltBlockError:  # `measure` adds to sums of its own, so those are gone with it
+                continue
 
     def add(self, sums: DocumentSums, block: Block, stretch: torch.Tensor) -> None:
         """Add a block to the sums of its document.

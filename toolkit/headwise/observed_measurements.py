@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +14,7 @@ import torch
 from headwise import registry as plugins
 from headwise.contracts import Analyzer
 from headwise.failure import Failure
-from headwise.measure import ALL_KEYS, TENSORS, Measuring, SpoiltBlockError
+from headwise.measure import ALL_KEYS, TENSORS, Measuring
 from headwise.observation import Observation
 from headwise.preparation import parted, prepared
 from headwise.registry import Offered
@@ -41,9 +42,7 @@ def analyze(seen: Observation, tokens: Tokens | Sequence[Tokens] | None = None) 
     offered, failures = _prepared_with(given)
     measuring = Measuring.of(offered)
     measuring.failures.extend(failures)
-    windows: list[DocumentSums] | None = None
-    while windows is None:  # each time another analyzer is left out
-        windows = _measured(seen, given, measuring)
+    windows = measuring.whole(partial(_measured, seen, given, measuring))
     for failure in measuring.failures:
         warnings.warn(failure.sentence, plugins.PluginWarning, stacklevel=2)
     failed = {failure.name for failure in measuring.failures}
@@ -60,15 +59,12 @@ def analyze(seen: Observation, tokens: Tokens | Sequence[Tokens] | None = None) 
     )  # fmt: skip
 
 
-def _measured(seen: Observation, tokens: Sequence[Tokens] | None, measuring: Measuring) -> list[DocumentSums] | None:
-    """Measure each window; None where an analyzer changed what others read after it."""
+def _measured(seen: Observation, tokens: Sequence[Tokens] | None, measuring: Measuring) -> list[DocumentSums]:
+    """Measure each window."""
     windows = [measuring.start(len(seen.heads)) for _ in range(seen.windows)]
     own = None if tokens is None else [_copied(window) for window in tokens]  # not the caller's, if one changes them
-    try:
-        for block in seen.blocks(own, even=True):
-            measuring.add(windows[block.window], block, torch.zeros_like(block.queries).cpu())
-    except SpoiltBlockError:
-        return None
+    for block in seen.blocks(own, even=True):
+        measuring.add(windows[block.window], block, torch.zeros_like(block.queries).cpu())
     return windows
 
 
