@@ -122,12 +122,8 @@ def opened(work: Work, registry: Registry) -> Opened:
 def analyzers(work: Work, registry: Registry) -> Analyzers:
     """Prepare the analyzers; SettingsError tells what of their options cannot be used."""
     present, missing = parted(registry.offered("analyzer"))
-
-    def documents() -> Iterator[Tokens]:
-        store = TokenStore(Path(work.run) / "tokens.parquet")
-        return map(store.tokens, store.names)
-
-    ready, failures = prepared(present, documents, json.loads(work.options), strict=work.strict)
+    store = TokenStore(Path(work.run) / "tokens.parquet")
+    ready, failures = prepared(present, store.documents, json.loads(work.options), strict=work.strict)
     return Analyzers(ready, failures, missing)
 
 

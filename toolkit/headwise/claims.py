@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from headwise import progress
@@ -17,6 +16,8 @@ from headwise.block import HeadName
 from headwise.contracts import Analyzer, Claim, Verdict
 from headwise.errors import PluginError, RunFolderError, nearest
 from headwise.format import format_value
+from headwise.preparation import lacking_modules
+from headwise.roles import LEAST_LEFT
 from headwise.summary import says
 from headwise.tables import READINGS
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 SIGNIFICANT = 0.05
 """A head clears a null where its q-value is under this one."""
-MOST_LEFT_OUT = 0.8
-"""The reading without the first key counts where it leaves out no more than this share of the weight."""
 NO, OPEN, YES = 0, 1, 2
 WORDS: tuple[Literal["not supported", "not decidable", "supported"], ...] = (
     "not supported", "not decidable", "supported",
@@ -139,7 +138,7 @@ def _answers(evidence: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     import pandas as pd
 
     rows = evidence[evidence["analyzer"].isin(claim.analyzers) & evidence["null"].isin(claim.nulls)]
-    rows = rows[(rows["reading"] == READINGS[0]) | (rows["left_out"] <= MOST_LEFT_OUT)]
+    rows = rows[(rows["reading"] == READINGS[0]) | (rows["left_out"] <= 1 - LEAST_LEFT)]
     ends = zip(rows["low"], rows["high"], rows["q"], strict=True)
     rows = rows.assign(answer=[answer(low, high, claim.margin, q=q) for low, high, q in ends])
     rows = rows.assign(first=rows["reading"].map(READINGS.index), place=rows["analyzer"].map(claim.analyzers.index))
@@ -193,6 +192,6 @@ def _unmeasured(analyzer: str, run: Run, registry: Registry) -> str:
     if analyzer not in known:
         return f"no analyzer '{analyzer}' is installed; {nearest(analyzer, known)}"
     again = f"run `headwise analyze {run.path}`"
-    if any(find_spec(name) is None for name in known[analyzer].modules):
+    if lacking_modules(known[analyzer]):
         return f"{analyzer} needs {known[analyzer].extra}: install that, then {again}"
     return f"{analyzer} was not there when the run was analyzed: {again}"

@@ -113,7 +113,7 @@ def compare(
         first,
         second,
         distances,
-        tuple(_matched(distances, summaries, places, earned, _resampling(first))),
+        tuple(_matched(distances, summaries, places, earned, first.resampling)),
         (alone[0], alone[1]),
         context,
         _untrained(models, seeds, texts, analyzer),
@@ -178,11 +178,6 @@ def _untrained(
         return float("nan")
     distances = distances_between((first, second), texts, by).mean
     return float(distances[linear_sum_assignment(distances)].mean())
-
-
-def _resampling(run: Run) -> Resampling:
-    settings = run.manifest["settings"]
-    return Resampling(settings["seed"], settings["resamples"], settings["confidence"])
 
 
 def _matched(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 
 import pandas as pd
@@ -36,7 +36,6 @@ from headwise.roles import assigned
 from headwise.sums import PartSums
 from headwise.tables import EMERGENCE, NULLS, READINGS
 from headwise.token_store import TokenStore
-from headwise.tokens import Tokens
 from headwise.window_sample import evenly_spread
 
 MOST_WINDOWS = 32
@@ -44,7 +43,7 @@ MOST_WINDOWS = 32
 KEYS = ["layer", "head", "analyzer"]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class Watcher:
     """Measures the heads of a model as it is, on the same windows each time."""
 
@@ -61,7 +60,7 @@ class Watcher:
     strict: bool = False
     _measuring: Measuring | None = field(init=False, default=None)
 
-    @property
+    @cached_property
     def windows(self) -> Mapping[str, list[int]]:
         """The numbers of the windows that are measured, by document."""
         return evenly_spread(self.store, self._context, MOST_WINDOWS)
@@ -89,11 +88,8 @@ class Watcher:
 
     def _prepared(self) -> Measuring:
         present, _ = parted([one for one in self.offered if isinstance(one.value, Analyzer)])
-        ready, _ = prepared(present, self._documents, self.options, strict=self.strict)
+        ready, _ = prepared(present, self.store.documents, self.options, strict=self.strict)
         return Measuring.of(ready, strict=self.strict, readings=READINGS)
-
-    def _documents(self) -> Iterator[Tokens]:
-        return map(self.store.tokens, self.store.names)
 
     def _measured(self, measuring: Measuring) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the measurements and the stretches of the windows, in both readings."""

@@ -252,9 +252,8 @@ class Pipeline:
         self._done("train")
         loaded = load_model(self.folder, self.registry, choose_device(self.settings.device))
         text = text_with_losses(loaded, TokenStore(self.folder.path / "tokens.parquet"), windows, self._pad_to)
-        resampling = Resampling(self.settings.seed, self.settings.resamples, self.settings.confidence)
         with deterministic():
-            study = ablation_study(loaded, text, ways=chosen, pad_to=self._pad_to, resampling=resampling)
+            study = ablation_study(loaded, text, ways=chosen, pad_to=self._pad_to, resampling=self._resampling)
         stage = self.folder.stage("ablate")
         stage.write_frame("ablation.parquet", study.table)
         self._finish(

@@ -42,7 +42,7 @@ def parted(offered: Sequence[Offered]) -> tuple[list[Offered], list[Missing]]:
     missing: list[Missing] = []
     for one in offered:
         analyzer = one.value
-        lacking = [name for name in getattr(analyzer, "modules", ()) if not _is_installed(name)]
+        lacking = lacking_modules(analyzer) if isinstance(analyzer, Analyzer) else []
         if isinstance(analyzer, Analyzer) and lacking:
             missing.append(Missing.of(analyzer, lacking))
         else:
@@ -63,6 +63,11 @@ def more_needed(missing: Sequence[Missing]) -> str:
     names = {extra: ", ".join(one.name for one in missing if one.extra == extra) for extra in extras}
     count = "1 analyzer needs" if len(missing) == 1 else f"{len(missing)} analyzers need"
     return f"{count} more: " + ", ".join(f"pip install '{extra}' ({named})" for extra, named in names.items())
+
+
+def lacking_modules(analyzer: Analyzer) -> list[str]:
+    """Return the modules that an analyzer needs and that are not installed."""
+    return [name for name in analyzer.modules if not _is_installed(name)]
 
 
 def _is_installed(module: str) -> bool:

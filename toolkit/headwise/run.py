@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from headwise.block import HeadName
 from headwise.errors import RunFolderError, UnknownNameError
+from headwise.resampling import Resampling
 from headwise.run_folder import RunFolder
 from headwise.tables import ATTENTION, NULLS, READINGS
 from headwise.tokens import PADDING_TEXT
@@ -59,6 +60,12 @@ class Run:
         """The (layer, head) of every head, in order."""
         shape = self.manifest["steps"].get("train", {})
         return [HeadName(layer, head) for layer in range(shape["layers"]) for head in range(shape["heads"])]
+
+    @property
+    def resampling(self) -> Resampling:
+        """How the intervals of this run are drawn."""
+        settings = self.manifest["settings"]
+        return Resampling(settings["seed"], settings["resamples"], settings["confidence"])
 
     # -- whole tables ----------------------------------------------------------------------------------------------
 

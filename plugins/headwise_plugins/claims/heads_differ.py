@@ -92,14 +92,12 @@ class Sums(NamedTuple):
 
 def decide(run: Run) -> Verdict:
     """Decide whether heads differ: supported where both comparisons clear their margins, see the module."""
-    settings = run.manifest["settings"]
-    draw = Resampling(settings["seed"], settings["resamples"], settings["confidence"])
     if len(run.heads) < 2:  # noqa: PLR2004  # two make a pair
         return Verdict(
             claim=NAME, verdict=WORDS[OPEN], why="the model has a single head, which has none to differ from"
         )
     shares = Shares.of(run)
-    found = [_against_untrained(run, shares, draw), _against_itself(shares, draw)]
+    found = [_against_untrained(run, shares, run.resampling), _against_itself(shares, run.resampling)]
     least = min(found, key=lambda one: (one.answer, one.low - one.margin))
     return Verdict(
         claim=NAME, verdict=WORDS[least.answer], why=f"heads lie apart by {found[0]}, and by {found[1]}",
