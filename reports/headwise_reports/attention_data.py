@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from headwise.block import HeadName
+    from headwise.observing.block import HeadName
     from headwise.run import Run
 
 BUDGET = 19_000_000

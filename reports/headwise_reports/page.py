@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from headwise.summary import HeadSummary, summarize
+from headwise.weighing.summary import HeadSummary, summarize
 from headwise_reports import sentences
 from headwise_reports.attention_data import BUDGET, EmbeddedAttention, embed
 from headwise_reports.exemplar_data import EmbeddedExemplars, embed_exemplars

@@ -9,8 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from headwise.fonts import chinese_font
 from headwise.format import format_value
+from headwise.showing.fonts import chinese_font
 from headwise_reports.font_subset import font_face, subset
 from headwise_reports.svg import inline_svg
 from headwise_reports.text_layout import language

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headwise.format import format_value
-from headwise.tokens import PADDING_TEXT
+from headwise.text.tokens import PADDING_TEXT
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from headwise.fonts import drawing_style
+from headwise.showing.fonts import drawing_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

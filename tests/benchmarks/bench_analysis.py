@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from headwise.contracts import Analyzer
-from headwise.measure import ALL_KEYS, Measuring
-from headwise.observation import Observation, observe
-from headwise.preparation import parted, prepared
+from headwise.measuring.measure import ALL_KEYS, Measuring
+from headwise.measuring.preparation import parted, prepared
+from headwise.observing.observation import Observation, observe
 from headwise.registry import Offered, installed
-from headwise.tokens import Tokens
+from headwise.text.tokens import Tokens
 
 HEADS, TOKENS, WIDTH, WINDOWS, ROUNDS = 12, 512, 64, 4, 5
 TEXT = "話說大宋仁宗天子在位，嘉祐三年三月三日五更三點，天子駕坐紫宸殿，受百官朝賀。"

@@ -10,9 +10,9 @@ from typing import Literal
 import pytest
 
 from headwise import ReadOptions
-from headwise.corpus import open_corpus
 from headwise.errors import CorpusError
 from headwise.registry import Registry
+from headwise.text.corpus import open_corpus
 from headwise_corpora import files
 
 

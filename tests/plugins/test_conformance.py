@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from headwise import Analyzer, PairAnalyzer
-from headwise.preparation import parted
+from headwise.measuring.preparation import parted
 from headwise.registry import installed
 from headwise.testing import parametrize_with_checks
 

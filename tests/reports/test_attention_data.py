@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwise.block import HeadName
+from headwise.observing.block import HeadName
 from headwise.run import Run
 from headwise_reports.attention_data import EmbeddedHead, embed, encode
 

@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from headwise.run import Run
-from headwise.summary import summarize
 from headwise.tables import EXEMPLARS
+from headwise.weighing.summary import summarize
 from headwise_reports.exemplar_data import BUDGET, FAINT, LONGEST, embed_exemplars, stretch_of
 from headwise_reports.html_format import write
 from headwise_reports.page import page

@@ -6,7 +6,7 @@ import io
 
 from fontTools.ttLib import TTFont
 
-from headwise.fonts import chinese_font
+from headwise.showing.fonts import chinese_font
 from headwise_reports.font_subset import subset
 
 

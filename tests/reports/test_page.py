@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from headwise.contracts import Picture, Section
 from headwise.format import format_value
 from headwise.run import Run
-from headwise.summary import summarize
+from headwise.weighing.summary import summarize
 from headwise_reports.attention_data import embed
 from headwise_reports.page import page
 from headwise_reports.sentences import padding_sentences

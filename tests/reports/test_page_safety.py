@@ -11,8 +11,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from headwise.contracts import Picture, Section
-from headwise.fonts import drawing_style
 from headwise.run import Run
+from headwise.showing.fonts import drawing_style
 from headwise_reports.html_format import write
 
 MakeRun = Callable[..., Run]

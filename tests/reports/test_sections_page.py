@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from playwright.sync_api import Browser, Page
 
 from headwise.contracts import Picture, Section
-from headwise.fonts import drawing_style
 from headwise.registry import installed
+from headwise.showing.fonts import drawing_style
 
 MARKUP = "</title></script><img src=x onerror='window.hacked=1'>"
 TITLE = "水滸傳 and 紅樓夢"

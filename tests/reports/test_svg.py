@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from headwise.contracts import Picture
-from headwise.fonts import drawing_style
+from headwise.showing.fonts import drawing_style
 from headwise_reports.svg import inline_svg
 
 

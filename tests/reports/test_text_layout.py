@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from headwise.classes import classify
-from headwise.document import Document
+from headwise.text.classes import classify
+from headwise.text.document import Document
 from headwise_reports.text_layout import gaps, language
 
 

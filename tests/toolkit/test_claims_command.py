@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from headwise.claims import decide
 from headwise.commands import claims as command
 from headwise.registry import installed
 from headwise.run import open_run
+from headwise.weighing.claims import decide
 
 VERDICTS = ("supported", "not supported", "not decidable")
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import headwise
 from headwise.device import choose_device
 from headwise.errors import CorpusError, HeadwiseError, RunFolderError, SettingsError
-from headwise.model_store import load_model
+from headwise.models.model_store import load_model
 from headwise.pipeline import Pipeline
 from headwise.registry import installed
 from headwise.run_folder import RunFolder

@@ -11,7 +11,7 @@ import torch
 import headwise
 from headwise.device import choose_device
 from headwise.errors import RunFolderError, UnknownNameError
-from headwise.model_store import load_model
+from headwise.models.model_store import load_model
 from headwise.registry import installed
 from headwise.run_folder import RunFolder
 

@@ -16,9 +16,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headwise.ablation import ablating
-    from headwise.attention import MultiHeadSelfAttention
-    from headwise.block import Block, HeadName
     from headwise.contracts import (
         Analyzer,
         Claim,
@@ -37,36 +34,39 @@ if TYPE_CHECKING:
         Tokenizer,
         Verdict,
     )
-    from headwise.document import Document
     from headwise.errors import HeadwiseError
     from headwise.hookspecs import hookimpl
-    from headwise.observation import Observation, observe
-    from headwise.observed_measurements import analyze
+    from headwise.measuring.observed_measurements import analyze
+    from headwise.models.attention import MultiHeadSelfAttention
+    from headwise.models.training import TrainingMaterial, TrainingPlan
+    from headwise.observing.ablation import ablating
+    from headwise.observing.block import Block, HeadName
+    from headwise.observing.observation import Observation, observe
     from headwise.run import Run, open_run
     from headwise.settings import RecipeSettings
-    from headwise.tokens import Tokens
-    from headwise.training import TrainingMaterial, TrainingPlan
-    from headwise.vocabulary import Vocabulary
+    from headwise.text.document import Document
+    from headwise.text.tokens import Tokens
+    from headwise.text.vocabulary import Vocabulary
 
 _HOME = {
-    "ablating": "ablation",
-    "MultiHeadSelfAttention": "attention",
-    **dict.fromkeys(["Block", "HeadName"], "block"),
+    "ablating": "observing.ablation",
+    "MultiHeadSelfAttention": "models.attention",
+    **dict.fromkeys(["Block", "HeadName"], "observing.block"),
     **dict.fromkeys(
         ["Analyzer", "Claim", "Corpus", "Engine", "Loader", "Material", "PairAnalyzer", "Picture", "ReadOptions",
          "Recipe", "Renderer", "ReportFormat", "RoleRules", "Section", "Tokenizer", "Verdict"],
         "contracts",
     ),
-    "Document": "document",
+    "Document": "text.document",
     "HeadwiseError": "errors",
     "hookimpl": "hookspecs",
-    "analyze": "observed_measurements",
-    **dict.fromkeys(["Observation", "observe"], "observation"),
+    "analyze": "measuring.observed_measurements",
+    **dict.fromkeys(["Observation", "observe"], "observing.observation"),
     **dict.fromkeys(["Run", "open_run"], "run"),
     "RecipeSettings": "settings",
-    "Tokens": "tokens",
-    **dict.fromkeys(["TrainingMaterial", "TrainingPlan"], "training"),
-    "Vocabulary": "vocabulary",
+    "Tokens": "text.tokens",
+    **dict.fromkeys(["TrainingMaterial", "TrainingPlan"], "models.training"),
+    "Vocabulary": "text.vocabulary",
 }  # fmt: skip
 
 __all__ = [

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
-    from headwise.block import Block
-    from headwise.document import Document
+    from headwise.models.training import TrainingMaterial, TrainingPlan
+    from headwise.observing.block import Block
     from headwise.run import Run
     from headwise.settings import RecipeSettings
-    from headwise.tokens import Tokens
-    from headwise.training import TrainingMaterial, TrainingPlan
-    from headwise.vocabulary import Vocabulary
+    from headwise.text.document import Document
+    from headwise.text.tokens import Tokens
+    from headwise.text.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +148,9 @@ class Analyzer:
     """For an analyzer that depends on the corpus or on options: `prepare(material)` returns the analyzer that is run,
     of the same name, most simply by `dataclasses.replace`. It may run in several processes, and must give the same in
     each. Raises `headwise.errors.SettingsError` for options that cannot be used."""
+    cross: bool = False
+    """Whether its number means the same where queries and keys are of different texts (what a key is matters, not how
+    far it lies from the query): only then is it run on cross-attention."""
     modules: tuple[str, ...] = ()
     """Modules that it imports and that headwise does not need itself; where one is missing it is left out."""
     extra: str = ""

@@ -18,14 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwise import progress
-from headwise.block import Block, seen_span
-from headwise.reading import read
+from headwise.observing.block import Block, seen_span
+from headwise.observing.reading import read
 from headwise.run_folder import RunFolder
 from headwise.tables import ATTENTION, SCHEMA_VERSION
-from headwise.token_store import TokenStore
+from headwise.text.token_store import TokenStore
 
 if TYPE_CHECKING:
-    from headwise.model_store import LoadedModel
+    from headwise.models.model_store import LoadedModel
 
 Keep = Literal["all", "sample", "none"]
 

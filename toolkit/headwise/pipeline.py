@@ -15,31 +15,34 @@ from typing import Any, Self
 import pyarrow as pa
 import torch
 
-from headwise import analysis, evidence, export, progress, roles, tokenization
-from headwise.ablation import HOWS, known_way
-from headwise.ablation_study import ablation_study
+from headwise import export, progress
 from headwise.contracts import ReadOptions, Recipe
-from headwise.corpus import open_corpus
 from headwise.device import choose_device, deterministic
-from headwise.emergence import Watcher
 from headwise.errors import HeadwiseError, RunFolderError, SettingsError
 from headwise.failure import Failure
-from headwise.figures import FigureFormat, write_figures
-from headwise.held_out import text_with_losses
-from headwise.model_store import LoadedModel, load_model, save_model
-from headwise.observation import observe
-from headwise.preparation import Options, merged, refuse_unknown
+from headwise.measuring import analysis
+from headwise.measuring.preparation import Options, merged, refuse_unknown
+from headwise.models.model_store import LoadedModel, load_model, save_model
+from headwise.models.training import TrainingMaterial, Watch, train
+from headwise.models.untrained import built
+from headwise.observing.ablation import HOWS, known_way
+from headwise.observing.observation import observe
 from headwise.registry import PluginWarning, Registry, installed
-from headwise.rendering import render
-from headwise.resampling import Resampling
 from headwise.run import Run
 from headwise.run_folder import RunFolder
 from headwise.settings import RecipeSettings, RunSettings, validated
-from headwise.token_store import TokenStore
-from headwise.training import TrainingMaterial, Watch, train
-from headwise.untrained import built
+from headwise.showing.figures import FigureFormat, write_figures
+from headwise.showing.rendering import render
+from headwise.text import tokenization
+from headwise.text.corpus import open_corpus
+from headwise.text.token_store import TokenStore
+from headwise.text.vocabulary import Vocabulary
 from headwise.versions import versions
-from headwise.vocabulary import Vocabulary
+from headwise.weighing import evidence, roles
+from headwise.weighing.ablation_study import ablation_study
+from headwise.weighing.emergence import Watcher
+from headwise.weighing.held_out import text_with_losses
+from headwise.weighing.resampling import Resampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,7 @@ class Pipeline:
     def ablate(self, ways: Iterable[str] = (), windows: int = 512) -> None:
         """Held-out text -> ablation: what the loss gains without each head, on at most so many windows.
 
-        `ways` are some of `headwise.ablation.HOWS`; none of them is all.
+        `ways` are some of `headwise.observing.ablation.HOWS`; none of them is all.
         """
         chosen = [known_way(how) for how in dict.fromkeys(ways)] or HOWS
         self._done("train")

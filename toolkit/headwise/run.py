@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from headwise.block import HeadName
 from headwise.errors import RunFolderError, UnknownNameError
-from headwise.resampling import Resampling
+from headwise.observing.block import HeadName
 from headwise.run_folder import RunFolder
 from headwise.tables import ATTENTION, NULLS, READINGS
-from headwise.tokens import PADDING_TEXT
+from headwise.text.tokens import PADDING_TEXT
+from headwise.weighing.resampling import Resampling
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
@@ -251,7 +251,7 @@ class Run:
         title = f"<p><strong>headwise run</strong> {html.escape(str(self.path))}</p>"
         if "analyze" not in self.manifest["steps"]:
             return title + f"<p>{html.escape(repr(self))}</p>"
-        from headwise.summary import summarize
+        from headwise.weighing.summary import summarize
 
         heads = [(str(head.name), head.role, head.sentence) for head in summarize(self)]
         table = pd.DataFrame(heads, columns=["head", "role", "what it does"])

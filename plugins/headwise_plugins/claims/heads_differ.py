@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from headwise.claims import OPEN, WORDS, answer
 from headwise.contracts import Verdict
-from headwise.resampling import Resampling
+from headwise.weighing.claims import OPEN, WORDS, answer
+from headwise.weighing.resampling import Resampling
 
 if TYPE_CHECKING:
     from headwise.run import Run
@@ -68,7 +68,7 @@ class Comparison:
 
     @property
     def answer(self) -> int:
-        """Whether the difference clears the margin, as `headwise.claims.answer` tells it."""
+        """Whether the difference clears the margin, as `headwise.weighing.claims.answer` tells it."""
         return answer(self.low, self.high, self.margin, q=self.p)
 
     def __str__(self) -> str:

@@ -16,8 +16,8 @@ from headwise.settings import Heads, RecipeSettings
 if TYPE_CHECKING:
     import torch
 
-    from headwise.training import TrainingMaterial, TrainingPlan
-    from headwise.vocabulary import Vocabulary
+    from headwise.models.training import TrainingMaterial, TrainingPlan
+    from headwise.text.vocabulary import Vocabulary
     from headwise_plugins.models.article import ArticleModel
 
 DEFAULT_CONTEXT = 512
@@ -65,7 +65,7 @@ def plan(model: ArticleModel, material: TrainingMaterial, settings: ArticleSetti
     """
     from torch.optim import Adam
 
-    from headwise.training import TrainingPlan
+    from headwise.models.training import TrainingPlan
 
     ids = padded_windows(material, settings).to(material.device)
     return TrainingPlan(

@@ -16,8 +16,8 @@ from headwise_plugins.models.held_out import held_out_from
 if TYPE_CHECKING:
     import torch
 
-    from headwise.training import TrainingMaterial, TrainingPlan
-    from headwise.vocabulary import Vocabulary
+    from headwise.models.training import TrainingMaterial, TrainingPlan
+    from headwise.text.vocabulary import Vocabulary
     from headwise_plugins.models.reader import Reader
 
 DEFAULT_CONTEXT = 128
@@ -80,7 +80,7 @@ def plan(model: Reader, material: TrainingMaterial, settings: ReaderSettings) ->
     """
     from torch.optim.lr_scheduler import LambdaLR
 
-    from headwise.training import TrainingPlan
+    from headwise.models.training import TrainingPlan
     from headwise_plugins.models.reader_windows import ReaderWindows
 
     windows = ReaderWindows(material, context=settings.context or DEFAULT_CONTEXT)

@@ -54,7 +54,7 @@ def _heads(run: Run) -> pd.DataFrame:
     """Return one row for each head: the ablation that is drawn, its role, and the pattern that its sentence tells."""
     import pandas as pd
 
-    from headwise.summary import summarize
+    from headwise.weighing.summary import summarize
 
     ablation = run.ablation()
     drawn = ablation[ablation["how"] == ablation["how"].iloc[0]]
@@ -71,7 +71,7 @@ def _heads(run: Run) -> pd.DataFrame:
 
 
 def _figure(heads: pd.DataFrame, agreement: float | None) -> Figure:
-    from headwise.drawing import CHANCE, headline, new_figure
+    from headwise.showing.drawing import CHANCE, headline, new_figure
 
     figure = new_figure(9, 4.6)
     headline(figure, "Pattern and importance of each head")
@@ -97,7 +97,7 @@ def _figure(heads: pd.DataFrame, agreement: float | None) -> Figure:
 
 def _colours(heads: pd.DataFrame) -> dict[str, object]:
     """Return a colour for each role, the most frequent first; heads without a pattern are grey."""
-    from headwise.drawing import CHANCE, palette
+    from headwise.showing.drawing import CHANCE, palette
     from headwise.tables import NO_PATTERN
 
     roles = [role for role in heads["role"].value_counts().index if role != NO_PATTERN]
@@ -107,7 +107,7 @@ def _colours(heads: pd.DataFrame) -> dict[str, object]:
 def _points(axes: Axes, heads: pd.DataFrame, column: str, colours: dict[str, object]) -> None:
     import seaborn as sns
 
-    from headwise.drawing import CHANCE
+    from headwise.showing.drawing import CHANCE
 
     order = [role for role in colours if role in set(heads["role"])]
     axes.vlines(heads[column], heads["low"], heads["high"], color=heads["role"].map(colours), linewidth=1, alpha=0.7)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from headwise.claim_table import ClaimRow
     from headwise.run import Run
+    from headwise.weighing.claim_table import ClaimRow
 
 COLOURS = {"supported": "#1b7f5c", "not decidable": "#b07d1a", "not supported": "#b3443a"}
 """Dark enough to be read as text on white, and apart for colour-blind readers, whom the markers tell too."""
@@ -29,8 +29,8 @@ REACH = 0.3
 
 def render(run: Run) -> Iterator[Section]:
     """Yield one section with one picture and a table; none where no claims are installed."""
-    from headwise.claim_table import claim_rows
     from headwise.registry import installed
+    from headwise.weighing.claim_table import claim_rows
 
     rows = claim_rows(run, installed())
     if not rows:
@@ -70,7 +70,7 @@ def _table(rows: Sequence[ClaimRow]) -> pd.DataFrame:
 
 def _figure(rows: Sequence[ClaimRow]) -> Figure:
     """Draw a line for each claim: the excess of its best head over the hardest null, with interval and margin."""
-    from headwise.drawing import CHANCE, headline, new_figure
+    from headwise.showing.drawing import CHANCE, headline, new_figure
 
     figure = new_figure(9, 0.56 * len(rows) + 1.25)
     headline(figure, "What is said of heads: the one that comes nearest, against what explains it best")
@@ -119,7 +119,7 @@ def _draw(axes: Axes, rows: Sequence[ClaimRow]) -> float:
 
 def _label(axes: Axes, rows: Sequence[ClaimRow]) -> None:
     """Write each claim at the left of its line, and what was found at the right."""
-    from headwise.fonts import drawable
+    from headwise.showing.fonts import drawable
 
     beside = axes.get_yaxis_transform()
     axes.set_yticks(range(len(rows)), [""] * len(rows))

@@ -60,7 +60,7 @@ def _departures(layer: pd.DataFrame) -> pd.Series[float]:
 
 
 def _figure(profiles: pd.DataFrame) -> Figure:
-    from headwise.drawing import new_panels
+    from headwise.showing.drawing import new_panels
 
     layers = sorted(profiles["layer"].unique())
     columns = min(len(layers), 3)
@@ -81,7 +81,7 @@ def _figure(profiles: pd.DataFrame) -> Figure:
 
 
 def _panel(axes: Axes, layer: pd.DataFrame) -> None:
-    from headwise.drawing import CHANCE, palette
+    from headwise.showing.drawing import CHANCE, palette
 
     chosen = sorted(_departures(layer).index[:TOLD_APART])
     colours = dict(zip(chosen, palette(len(chosen)), strict=True))
@@ -130,8 +130,8 @@ def _text(profiles: pd.DataFrame) -> str:
 
 
 def _description(profiles: pd.DataFrame) -> str:
-    from headwise.drawing import head_names
     from headwise.format import format_value
+    from headwise.showing.drawing import head_names
 
     excess = profiles["value"] - profiles["chance"]
     most = profiles.loc[excess.groupby([profiles["layer"], profiles["head"]]).idxmax()]

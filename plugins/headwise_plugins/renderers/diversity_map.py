@@ -27,7 +27,7 @@ NAMED_HEADS = 40
 
 def render(run: Run) -> Iterator[Section]:
     """Yield one section for each analyzer of pairs."""
-    from headwise.drawing import told_analyzers
+    from headwise.showing.drawing import told_analyzers
 
     told = told_analyzers(run)
     pairs = run.pairs()
@@ -130,8 +130,8 @@ def _groups(run: Run, names: list[str]) -> pd.Series[str]:
     """Return what colours each head: its role where heads have earned any, else its layer."""
     import pandas as pd
 
-    from headwise.summary import summarize
     from headwise.tables import NO_PATTERN
+    from headwise.weighing.summary import summarize
 
     roles = {str(head.name): head.role for head in summarize(run)}
     if set(roles.values()) == {NO_PATTERN}:
@@ -140,7 +140,7 @@ def _groups(run: Run, names: list[str]) -> pd.Series[str]:
 
 
 def _colours(groups: pd.Series[str]) -> dict[str, Any]:
-    from headwise.drawing import palette
+    from headwise.showing.drawing import palette
     from headwise.tables import NO_PATTERN
 
     kinds = [kind for kind in dict.fromkeys(groups) if kind != NO_PATTERN]
@@ -162,7 +162,7 @@ def _clustered(distances: pd.DataFrame, groups: pd.Series[str], analyzer: str, u
     from scipy.cluster.hierarchy import dendrogram, linkage, optimal_leaf_ordering
     from scipy.spatial.distance import squareform
 
-    from headwise.drawing import headline, new_figure
+    from headwise.showing.drawing import headline, new_figure
 
     count = len(distances)
     condensed = squareform(distances.to_numpy(), checks=False)
@@ -211,7 +211,7 @@ def _strip(axes: Axes, groups: pd.Series[str]) -> None:
 
 
 def _scattered(points: Floats, groups: pd.Series[str], share: float, unit: str) -> Figure:
-    from headwise.drawing import headline, new_figure
+    from headwise.showing.drawing import headline, new_figure
 
     figure = new_figure(6.5, 5)
     headline(figure, f"Heads on a plane that shows {share:.0%} of their distances")

@@ -111,7 +111,7 @@ def _colours(roles: pd.DataFrame) -> dict[str, str]:
     """Return a colour for each role that some head has at some step, those of the most heads at the end first."""
     from matplotlib.colors import to_hex
 
-    from headwise.drawing import palette
+    from headwise.showing.drawing import palette
 
     final = roles[roles.columns[-1]].value_counts()
     every = roles.stack().value_counts()  # noqa: PD013  # of one level there is nothing to melt
@@ -127,7 +127,7 @@ def _map(roles: pd.DataFrame) -> Figure:
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
-    from headwise.drawing import headline, new_figure
+    from headwise.showing.drawing import headline, new_figure
 
     colours = _colours(roles)
     codes = roles.replace({role: code for code, role in enumerate(colours)}).astype(int)
@@ -157,7 +157,7 @@ def _map(roles: pd.DataFrame) -> Figure:
 
 def _lines(emergence: pd.DataFrame, roles: pd.DataFrame, table: pd.DataFrame, training: pd.DataFrame) -> Figure:
     """Draw a panel for each role with a line for each head that ends with it, and the loss on the same steps."""
-    from headwise.drawing import new_panels
+    from headwise.showing.drawing import new_panels
 
     colours = _colours(roles)
     kinds = [role for role in table["role"].value_counts().index if role != NONE][:MOST_PANELS]
@@ -197,7 +197,7 @@ def _line(axes: Axes, line: pd.DataFrame, has: np.ndarray, colour: str, name: st
 def _loss(axes: Axes, training: pd.DataFrame) -> None:
     import seaborn as sns
 
-    from headwise.drawing import palette
+    from headwise.showing.drawing import palette
 
     colour, other = palette(2)
     sns.lineplot(training, x="step", y="loss", ax=axes, color=colour, linewidth=1.2, errorbar=None, label="training")

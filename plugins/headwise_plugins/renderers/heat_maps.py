@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.path import Path
 
-    from headwise.block import HeadName
+    from headwise.observing.block import HeadName
     from headwise.run import Run
 
     Weights = npt.NDArray[np.float32]
@@ -71,7 +71,7 @@ class Layout:
 
 def render(run: Run) -> Iterator[Section]:
     """Yield one section for each kept window, and head, with one picture."""
-    from headwise.fonts import drawable
+    from headwise.showing.fonts import drawable
 
     for place, (document, window) in enumerate(run.kept.itertuples(index=False)):
         tokens = [drawable(token) or " " for token in run.window_texts(document, window)]
@@ -170,7 +170,7 @@ def _outline(text: str, across: float) -> tuple[Path, float]:
     from matplotlib.path import Path
     from matplotlib.textpath import text_to_path
 
-    from headwise.fonts import families
+    from headwise.showing.fonts import families
 
     vertices, codes = text_to_path.get_text_path(FontProperties(family=families()), text)
     if len(codes) == 0:  # white space
@@ -223,7 +223,7 @@ def _number_cells(axes: Axes, layout: Layout, weights: Weights, colours: npt.NDA
     """
     import numpy as np
 
-    from headwise.drawing import text_colours
+    from headwise.showing.drawing import text_colours
 
     rows, columns = np.nonzero(weights >= SMALLEST_NUMBER)
     percent = 100 * weights[rows, columns]

@@ -27,7 +27,7 @@ BOXES_FROM = 10
 
 def render(run: Run) -> Iterator[Section]:
     """Yield one section with one picture: a panel for each measurement that is a share of attention."""
-    from headwise.drawing import head_names, speaking, told_analyzers
+    from headwise.showing.drawing import head_names, speaking, told_analyzers
 
     told = told_analyzers(run)
     measured = run.measurements().dropna(subset=["value", "chance"])
@@ -47,7 +47,7 @@ def render(run: Run) -> Iterator[Section]:
 
 
 def _figure(shares: pd.DataFrame) -> Figure:
-    from headwise.drawing import new_panels
+    from headwise.showing.drawing import new_panels
 
     analyzers = shares["analyzer"].unique().tolist()
     heads = min(shares["name"].nunique(), MOST_HEADS)
@@ -88,7 +88,7 @@ def _weighted(group: pd.DataFrame) -> pd.Series[float]:
 
 
 def _panel(axes: Axes, group: pd.DataFrame, documents: list[str]) -> None:
-    from headwise.drawing import CHANCE
+    from headwise.showing.drawing import CHANCE
 
     names = group["name"].unique().tolist()
     if len(documents) >= BOXES_FROM:
@@ -115,8 +115,8 @@ def _boxes(axes: Axes, group: pd.DataFrame, names: list[str]) -> None:
 def _points(axes: Axes, group: pd.DataFrame, names: list[str], documents: list[str]) -> None:
     import numpy as np
 
-    from headwise.drawing import palette
-    from headwise.fonts import drawable
+    from headwise.showing.drawing import palette
+    from headwise.showing.fonts import drawable
 
     place = group["name"].map({name: number for number, name in enumerate(names)})
     if len(documents) <= NAMED_DOCUMENTS:

@@ -28,7 +28,7 @@ MARKS = ((1, "^"), (-1, "v"))
 
 def render(run: Run) -> Iterator[Section]:
     """Yield one section: the matrix, and the values with their intervals."""
-    from headwise.drawing import head_names, speaking, told_analyzers
+    from headwise.showing.drawing import head_names, speaking, told_analyzers
 
     evidence = speaking(run.evidence())
     if evidence.empty:
@@ -63,7 +63,7 @@ def render(run: Run) -> Iterator[Section]:
 
 def _matrix(evidence: pd.DataFrame) -> Figure:
     """Draw analyzers as rows and heads as columns, one colour scale for each unit."""
-    from headwise.drawing import headline, new_figure
+    from headwise.showing.drawing import headline, new_figure
 
     heads = evidence["name"].unique().tolist()
     units = evidence["unit"].value_counts(sort=True).index  # the unit of most analyzers first
@@ -99,8 +99,8 @@ def _chance_column(axes: Axes, group: pd.DataFrame, *, named: bool) -> None:
 def _cells(axes: Axes, bar: Axes, group: pd.DataFrame, heads: list[str], *, named: bool) -> None:
     import seaborn as sns
 
-    from headwise.drawing import DIVERGING, write_readably
     from headwise.format import format_value
+    from headwise.showing.drawing import DIVERGING, write_readably
 
     unit = group["unit"].iloc[0]
 
@@ -145,8 +145,8 @@ def _mark(axes: Axes, sides: npt.NDArray[np.int64], *, size: float, inset: float
 
 def _grids(evidence: pd.DataFrame) -> Figure:
     """Draw layers as rows and heads as columns, a panel with a scale of its own for each analyzer."""
-    from headwise.drawing import new_panels
     from headwise.format import format_value
+    from headwise.showing.drawing import new_panels
 
     analyzers = evidence["analyzer"].unique().tolist()
     layers, heads = evidence["layer"].nunique(), evidence["head"].nunique()
@@ -166,7 +166,7 @@ def _grids(evidence: pd.DataFrame) -> Figure:
 def _grid(axes: Axes, group: pd.DataFrame, *, annotated: bool) -> None:
     import seaborn as sns
 
-    from headwise.drawing import DIVERGING, write_readably
+    from headwise.showing.drawing import DIVERGING, write_readably
 
     def wide(column: str) -> pd.DataFrame:
         return group.pivot_table(index="layer", columns="head", values=column)
@@ -201,7 +201,7 @@ def _short(value: float) -> str:
 
 def _intervals(evidence: pd.DataFrame) -> Figure:
     """Draw a panel for each analyzer: each head's value with its interval, beside chance."""
-    from headwise.drawing import new_panels
+    from headwise.showing.drawing import new_panels
 
     analyzers = _telling(evidence)
     shown = min(evidence["name"].nunique(), MOST_HEADS)
@@ -233,7 +233,7 @@ def _furthest(group: pd.DataFrame) -> pd.DataFrame:
 
 
 def _interval_panel(axes: Axes, group: pd.DataFrame) -> None:
-    from headwise.drawing import ABOVE, BELOW, CHANCE
+    from headwise.showing.drawing import ABOVE, BELOW, CHANCE
 
     low, high = group["chance"] + group["low"], group["chance"] + group["high"]
     colours = group["side"].map({1: ABOVE, 0: CHANCE, -1: BELOW})

@@ -45,7 +45,7 @@ def _told_rows(run: Run) -> pd.DataFrame:
     """Return the rows of the evidence for the number that tells each head, one for each head and null."""
     import pandas as pd
 
-    from headwise.summary import summarize
+    from headwise.weighing.summary import summarize
 
     told = [(*head.name, head.analyzer, str(head.name)) for head in summarize(run)]
     names = pd.DataFrame(told, columns=["layer", "head", "analyzer", "name"])
@@ -72,7 +72,7 @@ def _against_nulls(told: pd.DataFrame, run: Run) -> Section:
 
 
 def _figure(shown: pd.DataFrame, nulls: list[str]) -> Figure:
-    from headwise.drawing import new_panels
+    from headwise.showing.drawing import new_panels
 
     heads = list(dict.fromkeys(shown.sort_values(["layer", "head"], kind="stable")["name"]))
     figure, panels = new_panels(
@@ -87,7 +87,7 @@ def _figure(shown: pd.DataFrame, nulls: list[str]) -> Figure:
 def _panel(axes: Axes, rows: pd.DataFrame, null: str) -> None:
     import numpy as np
 
-    from headwise.drawing import ABOVE, BELOW, CHANCE
+    from headwise.showing.drawing import ABOVE, BELOW, CHANCE
 
     places = np.arange(len(rows))
     colours = np.select([rows["low"] > 0, rows["high"] < 0], [ABOVE, BELOW], CHANCE)
@@ -119,7 +119,7 @@ def _roles(run: Run) -> pd.DataFrame:
     """Return the roles, a row for each head and a column for each rule set; empty where no roles were kept."""
     import pandas as pd
 
-    from headwise.drawing import head_names
+    from headwise.showing.drawing import head_names
     from headwise.tables import MIXED
 
     if "roles.parquet" not in run.manifest["files"]:

@@ -36,7 +36,7 @@ def render(run: Run) -> Iterator[Section]:
 def _figure(training: pd.DataFrame) -> Figure:
     import seaborn as sns
 
-    from headwise.drawing import CHANCE, headline, new_figure, palette
+    from headwise.showing.drawing import CHANCE, headline, new_figure, palette
 
     held_out = training.dropna(subset="held_out_loss")
     colour, other = palette(2)

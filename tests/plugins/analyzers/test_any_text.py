@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwise import Analyzer, Block, PairAnalyzer, Tokens
-from headwise.preparation import parted
+from headwise.measuring.preparation import parted
 from headwise.registry import Offered, installed
 from headwise.testing import make_block
 from headwise_plugins.analyzers import entropy, head_diversity, locality, offsets

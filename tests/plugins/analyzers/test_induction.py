@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwise import Block
-from headwise.block import even_weights
-from headwise.nulls import Nulls
-from headwise.profile import ProfileSums
+from headwise.measuring.nulls import Nulls
+from headwise.measuring.profile import ProfileSums
+from headwise.observing.block import even_weights
 from headwise.testing import make_block
 from headwise_plugins.analyzers.induction import induction, sees_follower
 

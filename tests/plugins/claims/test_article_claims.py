@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from headwise import Analyzer, Run, Verdict, open_run
-from headwise.claims import decide
 from headwise.registry import Registry, installed
 from headwise.run_folder import RunFolder
 from headwise.tables import EVIDENCE, NULLS
 from headwise.testing import Planting, planted_evidence
+from headwise.weighing.claims import decide
 from headwise_plugins.claims.article_claims import CLAIMS, headwise_claims
 
 EVERY = {claim.name: claim for claim in headwise_claims()}

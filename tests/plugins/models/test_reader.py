@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwise.errors import CorpusError
-from headwise.training import TrainingMaterial
-from headwise.vocabulary import Vocabulary
+from headwise.models.training import TrainingMaterial
+from headwise.text.vocabulary import Vocabulary
 from headwise_plugins.models.reader import NO_TARGET, Reader
 from headwise_plugins.models.reader_windows import ReaderWindows
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from headwise.errors import SettingsError
+from headwise.models.training import TrainingMaterial, train
 from headwise.registry import Registry
 from headwise.settings import validated
-from headwise.training import TrainingMaterial, train
-from headwise.vocabulary import Vocabulary
+from headwise.text.vocabulary import Vocabulary
 from headwise_plugins.recipes import article
 
 PASSAGES = (

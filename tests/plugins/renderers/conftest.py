@@ -17,9 +17,9 @@ import pytest
 
 from headwise.contracts import Section
 from headwise.registry import Registry
-from headwise.rendering import render
 from headwise.run import Run
 from headwise.run_folder import RunFolder
+from headwise.showing.rendering import render
 from headwise.tables import (
     ATTENTION,
     EVIDENCE,

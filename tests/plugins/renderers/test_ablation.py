@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from headwise.run import Run
 from headwise.run_folder import RunFolder
-from headwise.summary import summarize
 from headwise.tables import ABLATION
+from headwise.weighing.summary import summarize
 from headwise_plugins.renderers import ablation
 
 MakeRun = Callable[..., Any]

@@ -14,8 +14,8 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 
 from headwise import Claim, Verdict, open_run
-from headwise.claim_table import ClaimRow, claim_rows
 from headwise.registry import Offered, installed
+from headwise.weighing.claim_table import ClaimRow, claim_rows
 from headwise_plugins.renderers import claims
 
 MakeRun = Callable[..., Any]

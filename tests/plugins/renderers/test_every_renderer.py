@@ -15,7 +15,7 @@ from PIL import Image
 
 from headwise.commands.figures import command
 from headwise.registry import installed
-from headwise.rendering import render
+from headwise.showing.rendering import render
 
 MakeRun = Callable[..., Any]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headwise.fonts import drawing_style
+from headwise.showing.fonts import drawing_style
 from headwise_plugins.renderers import heat_maps
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def test_long_tokens_are_turned_and_cut() -> None:
 @pytest.mark.parametrize("token", ["$x_1$", "\n", "\x00", "👨‍👩‍👧", "<script>", " ", "", "\ud800"])
 def test_any_token_can_be_drawn(token: str, make_run: MakeRun) -> None:
     """Mathematics, control characters, emoji and white space are drawn without a warning or an error."""
-    from headwise.fonts import drawable
+    from headwise.showing.fonts import drawable
 
     make_run()
     drawn(np.full((2, 2), 0.5), [drawable(token), "龍"])

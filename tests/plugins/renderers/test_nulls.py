@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headwise.block import HeadName
-from headwise.summary import summarize
+from headwise.observing.block import HeadName
+from headwise.weighing.summary import summarize
 from headwise_plugins.renderers import nulls
 
 MakeRun = Callable[..., Any]

@@ -93,7 +93,7 @@ def _show_table(run: Run) -> None:
 
 def _roles(run: Run) -> list[str]:
     """Return the role of each head, in order; none for a run that is not analyzed."""
-    from headwise.summary import summarize
+    from headwise.weighing.summary import summarize
 
     return [head.role for head in summarize(run)] if "analyze" in run.manifest["steps"] else []
 

@@ -13,8 +13,8 @@ import click
 from headwise.commands.terminal import json_option, note, quiet_option, show_json, strict_option
 
 if TYPE_CHECKING:
-    from headwise.claim_table import ClaimRow
     from headwise.run import Run
+    from headwise.weighing.claim_table import ClaimRow
 
 COLOURS = {"supported": "green", "not supported": "red", "not decidable": "yellow"}
 
@@ -38,9 +38,9 @@ def command(runs: tuple[Path, ...], as_markdown: bool, as_json: bool, strict: bo
       headwise claims runs/shuihu-passages-reader
       headwise claims runs/shuihu-passages-article runs/shuihu-passages-reader --markdown
     """
-    from headwise.claim_table import claim_rows
     from headwise.registry import installed
     from headwise.run import open_run
+    from headwise.weighing.claim_table import claim_rows
 
     opened = [open_run(path) for path in runs]
     tables = [claim_rows(run, installed(strict=strict)) for run in opened]

@@ -10,7 +10,7 @@ import click
 from headwise.commands.terminal import json_option, note, quiet_option, show_json
 
 if TYPE_CHECKING:
-    from headwise.comparison import Comparison
+    from headwise.comparing.comparison import Comparison
 
 MOST_HEADS = 48
 """Matched heads that the terminal shows; the page shows all."""
@@ -34,11 +34,11 @@ def command(first: Path, second: Path, output: Path | None, by: str | None, repo
       headwise compare runs/novel runs/novel-seed-1
       headwise compare runs/shuihu-passages-article runs/shuihu-passages-reader --output both.html
     """
-    from headwise.comparison import compare
-    from headwise.comparison_sections import lead_of, sections_of, title_of
+    from headwise.comparing.comparison import compare
+    from headwise.comparing.comparison_sections import lead_of, sections_of, title_of
     from headwise.registry import installed
     from headwise.run import open_run
-    from headwise.section_page import write_page
+    from headwise.showing.section_page import write_page
 
     comparison = compare(open_run(first), open_run(second), installed(), by=by)
     chosen = installed().report_format(report_format)
@@ -86,7 +86,7 @@ def _show(comparison: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from headwise.comparison_sections import matches_table
+    from headwise.comparing.comparison_sections import matches_table
     from headwise.format import format_value
 
     frame = matches_table(comparison)

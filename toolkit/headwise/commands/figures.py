@@ -10,7 +10,7 @@ import click
 from headwise.commands.terminal import json_option, quiet_option, show_json, strict_option
 
 if TYPE_CHECKING:
-    from headwise.figures import FigureFormat
+    from headwise.showing.figures import FigureFormat
 
 
 @click.command("figures", short_help="Write every picture of a run as a file.")

@@ -17,9 +17,9 @@ MOST_HEADS = 48
 
 def show_heads(folder: RunFolder, *, as_json: bool) -> None:
     """Print what each head does, where the report is, and what more could be measured."""
-    from headwise.preparation import Missing, more_needed
+    from headwise.measuring.preparation import Missing, more_needed
     from headwise.run import Run
-    from headwise.summary import summarize
+    from headwise.weighing.summary import summarize
 
     heads = summarize(Run(folder))
     report = next((str(path) for path in folder.files_of("report")), None)

@@ -12,16 +12,16 @@ from headwise.commands.terminal import show_json
 if TYPE_CHECKING:
     import pandas as pd
 
+    from headwise.comparing.stability import Stability
     from headwise.settings import RunSettings
-    from headwise.stability import Stability
 
 
 def run_and_show_seeds(settings: RunSettings, output: Path, seeds: int, *, as_json: bool, **how: Any) -> None:
     """Make the runs, write stability.parquet and the page beside them, and print which roles return."""
-    from headwise import stability
+    from headwise.comparing import stability
+    from headwise.comparing.stability_sections import lead_of, sections_of, title_of
     from headwise.registry import installed
-    from headwise.section_page import write_page
-    from headwise.stability_sections import lead_of, sections_of, title_of
+    from headwise.showing.section_page import write_page
 
     runs = stability.run_seeds(settings, output, seeds, **how)
     found = stability.compare_seeds(runs, installed())

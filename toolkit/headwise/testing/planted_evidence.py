@@ -6,23 +6,24 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from headwise import evidence, progress
+from headwise import progress
 from headwise import registry as plugins
-from headwise.chunks import stretch_rows
 from headwise.contracts import Analyzer
-from headwise.measure import Measuring
-from headwise.measured_rows import MeasuredRows
-from headwise.measurement_tables import best_fixed
-from headwise.nulls import Nulls
-from headwise.preparation import parted, prepared
-from headwise.profile import ProfileSums
+from headwise.measuring.chunks import stretch_rows
+from headwise.measuring.measure import Measuring
+from headwise.measuring.measured_rows import MeasuredRows
+from headwise.measuring.measurement_tables import best_fixed
+from headwise.measuring.nulls import Nulls
+from headwise.measuring.preparation import parted, prepared
+from headwise.measuring.profile import ProfileSums
+from headwise.measuring.sums import DocumentSums, PartSums
 from headwise.registry import Offered
-from headwise.resampling import Resampling
-from headwise.roles import assigned
-from headwise.sums import DocumentSums, PartSums
 from headwise.tables import READINGS
 from headwise.testing.planting import Planting
-from headwise.tokens import Tokens
+from headwise.text.tokens import Tokens
+from headwise.weighing import evidence
+from headwise.weighing.resampling import Resampling
+from headwise.weighing.roles import assigned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,7 @@ def _measured(planting: Planting, analyzers: list[Offered]) -> tuple[pd.DataFram
             sums = every[name] = measuring.start(own, nulls.heads)
             rows = stretch_rows(sum(len(block.queries) for block in blocks))
             for block in blocks:
-                measuring.add(sums, nulls.appended(block), block.tokens.positions[block.queries] // rows)
+                measuring.add(sums, nulls.appended(block), block.query_positions // rows)
                 task.advance()
     part = PartSums.of(every)
     table = MeasuredRows(planting.names, [one.name for one in measuring.analyzers], nulls=nulls.heads)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from headwise.contracts import Analyzer, Material
-from headwise.document import Document
 from headwise.testing.blocks import SAMPLE, sample_blocks
 from headwise.testing.checks import counting, numbers, refuse
-from headwise.tokens import Tokens
+from headwise.text.document import Document
+from headwise.text.tokens import Tokens
 
 SAMPLES = (
     SAMPLE,

@@ -1,0 +1,280 @@
+"""Measuring: means and chance are right whatever the blocks, and a broken analyzer costs only itself."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import headwise
+from headwise.contracts import Analyzer, PairAnalyzer
+from headwise.errors import PluginError
+from headwise.measuring.measure import ALL_KEYS, WITHOUT_FIRST_KEY, Measuring, SpoiltBlockError, measure_blocks
+from headwise.measuring.nulls import NullHeads
+from headwise.measuring.sums import DocumentSums
+from headwise.observing.block import EVEN, Block, HeadName, even_weights
+from headwise.registry import Registry
+from headwise.tables import MEASUREMENTS, READINGS, STRETCHES
+from headwise.text.tokens import Tokens
+
+
+def causal_block(weights: torch.Tensor, text: str) -> Block:
+    """Return a block of one head with these weights and the even head behind it."""
+    visible = torch.ones(weights.shape, dtype=torch.bool).tril()
+    stacked = torch.stack([weights, even_weights(visible)])
+    tokens = Tokens.of(text)
+    return Block(stacked, (HeadName(0, 0), EVEN), torch.arange(len(weights)), tokens, visible, tokens)
+
+
+# The four by four example that the TransformerLens demo works through.
+EXAMPLE = torch.tensor([[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.3, 0.5, 0], [0.1, 0.15, 0.5, 0.25]])
+
+
+def punctuation(block: Block) -> torch.Tensor:
+    """Share of attention on punctuation, (heads, queries)."""
+    return block.weights @ block.tokens.punctuation.float()
+
+
+def measuring(*, readings: tuple[str, ...] = (ALL_KEYS,), **analyzers: object) -> Measuring:
+    """Return a lenient measuring of these analyzers, given as functions or as whole analyzers."""
+    registry = Registry()
+    registry.add("test", {"headwise_analyzers": lambda: [
+        value if isinstance(value, (Analyzer, PairAnalyzer)) else
+        Analyzer(name=name, run=value, unit="share", summary="")  # type: ignore[arg-type]
+        for name, value in analyzers.items()
+    ]})  # fmt: skip
+    return Measuring.of(registry.offered("analyzer"), readings=readings)
+
+
+def measured(one: Measuring, block: Block, stretch: list[int] | None = None) -> DocumentSums:
+    """Return the sums of a document of one block with one own head."""
+    sums = one.start(1)
+    one.add(sums, block, torch.tensor(stretch or [0] * len(block.queries)))
+    return sums
+
+
+def previous_share(block: Block) -> torch.Tensor:
+    """Share of attention on the previous token, (heads, queries); NaN in the first row, which has none."""
+    places = (block.queries - 1).clamp(min=0).expand(len(block.heads), -1)[..., None]  # (heads, queries, 1)
+    return block.weights.gather(-1, places)[..., 0].masked_fill(block.queries == 0, math.nan)
+
+
+PREVIOUS = Analyzer(name="previous", run=previous_share, rows=lambda block: block.queries > 0, unit="share", summary="")
+
+
+def test_value_and_chance_of_a_worked_example() -> None:
+    """The third token is a comma: the head gives it (0 + 0 + 0.5 + 0.5) / 4, even attention (1/3 + 1/4) / 4."""
+    kept = measured(measuring(commas=punctuation), causal_block(EXAMPLE, "天子，說")).readings[ALL_KEYS]
+    assert kept.rows.tolist() == [[4]]
+    torch.testing.assert_close(kept.sums[0, :, 0], torch.tensor([1.0, 7 / 12], dtype=torch.float64))
+
+
+def test_rows_that_do_not_count_are_left_out() -> None:
+    """With `rows` the mean is over those rows alone, and a NaN in the others does no harm."""
+    one = measuring(previous=PREVIOUS)
+    kept = measured(one, causal_block(EXAMPLE, "天子，說")).readings[ALL_KEYS]
+    assert not one.failures
+    assert kept.rows.item() == 3
+    assert kept.sums[0, 0, 0].item() == pytest.approx(0.5 + 0.3 + 0.5)  # on the first sub-diagonal
+
+
+def test_stretches_of_rows_are_summed_apart() -> None:
+    """Rows are added to the stretch that they belong to."""
+    kept = measured(measuring(commas=punctuation), causal_block(EXAMPLE, "天子，說"), [0, 0, 0, 1]).readings[ALL_KEYS]
+    assert kept.rows.tolist() == [[3, 1]]
+    assert kept.sums[0, 0].tolist() == [0.5, 0.5]
+
+
+def test_without_the_first_key_by_hand() -> None:
+    """The comma has 0.5 of 0.8 and 0.5 of 0.9; the first row sees nothing any more, and 0.5 + 0.2 + 0.1 is left out."""
+    one = measuring(commas=punctuation, readings=READINGS)
+    kept = measured(one, causal_block(EXAMPLE, "天子，說")).readings[WITHOUT_FIRST_KEY]
+    assert kept.rows.tolist() == [[3]]
+    assert kept.sums[0, :, 0].tolist() == pytest.approx([0.5 / 0.8 + 0.5 / 0.9, 1 / 2 + 1 / 3])
+    assert kept.left_out[0, :, 0].tolist() == pytest.approx([0.5 + 0.2 + 0.1])
+
+
+def test_rows_are_asked_again_without_the_first_key() -> None:
+    """Only rows that count there have their weight on the first key in what is left out: here those from the third."""
+    sees_previous = Analyzer(
+        name="previous", run=previous_share, unit="share", summary="",
+        rows=lambda block: functional.pad(block.visible.diagonal(-1), (1, 0)),
+    )  # fmt: skip
+    sums = measured(measuring(previous=sees_previous, readings=READINGS), causal_block(EXAMPLE, "天子，說"))
+    assert [sums.readings[reading].rows.item() for reading in READINGS] == [3, 2]
+    kept = sums.readings[WITHOUT_FIRST_KEY]
+    assert kept.sums[0, 0, 0].item() == pytest.approx(0.3 / 0.8 + 0.5 / 0.9)
+    assert kept.left_out.item() == pytest.approx(0.2 + 0.1)
+
+
+def test_an_analyzer_of_the_first_token_is_zero_without_it() -> None:
+    """What speaks of the first token itself has value and chance 0 once that token is hidden."""
+    one = measuring(first=lambda block: block.weights[..., 0], readings=READINGS)
+    kept = measured(one, causal_block(EXAMPLE, "天子，說")).readings[WITHOUT_FIRST_KEY]
+    assert kept.sums.flatten().tolist() == [0, 0]
+
+
+def test_listeners_are_told_every_row() -> None:
+    """A listener hears each analyzer's numbers of the own heads, and which rows count, in the reading of all keys."""
+    heard: list[tuple[str, int, list[list[float]], list[float]]] = []
+    one = measuring(previous=PREVIOUS, commas=punctuation, readings=READINGS)
+    one.listeners.append(
+        lambda name, block, values, counts: heard.append((name, len(block.heads), values.tolist(), counts.tolist()))
+    )
+    measured(one, causal_block(EXAMPLE, "天子，說"))
+    assert heard == [
+        ("commas", 2, [[0, 0, 0.5, 0.5]], [1, 1, 1, 1]),
+        ("previous", 2, [[0, 0.5, pytest.approx(0.3), 0.5]], [0, 1, 1, 1]),
+    ]
+
+
+def test_pairs_of_untrained_heads_are_measured_apart() -> None:
+    """The own heads and those of the untrained model each have their pairs, and no pair joins the two."""
+    gap = PairAnalyzer(
+        name="gap", unit="share", summary="",
+        run=lambda block: (block.weights[:, None] - block.weights[None]).abs().sum(-1).mean(-1),
+    )  # fmt: skip
+    visible = torch.ones(2, 2, dtype=torch.bool)
+    rows = torch.tensor([[1, 0.0], [0.5, 0.5], [0.25, 0.75], [0, 1]])  # two own heads, the same untrained
+    weights = torch.cat([rows, torch.full((1, 2), 0.5)])[:, None].expand(-1, 2, -1)
+    names = tuple(HeadName(0, head) for head in range(4))
+    tokens = Tokens.of("天子")
+    block = Block(weights, (*names, EVEN), torch.arange(2), tokens, visible, tokens)
+    one = measuring(gap=gap)
+    sums = one.start(2, NullHeads(untrained=True))
+    one.add(sums, block, torch.zeros(2, dtype=torch.int64))
+    assert (sums.pairs[0] / sums.rows).tolist() == [[0, 1], [1, 0]]
+    assert (sums.untrained_pairs[0] / sums.rows).tolist() == [[0, 0.5], [0.5, 0]]
+
+
+BROKEN = {
+    "raises": (lambda block: 1 / 0, "ZeroDivisionError"),  # noqa: ARG005
+    "no tensor": (lambda block: 0.5, "it returned float"),  # noqa: ARG005
+    "wrong shape": (lambda block: block.weights, r"it returned the shape \(2, 4, 4\)"),
+    "NaN": (lambda block: block.weights.sum(-1) * math.nan, "NaN or infinity"),
+}
+SPOILING = {
+    "the mask": lambda block: block.visible.fill_(True)[:2, :4].float(),
+    "the tokens": lambda block: block.tokens.punctuation.fill_(True).float().expand(2, 4),
+    "the weights": lambda block: block.weights.mul_(2).sum(-1),
+    "the weights, and raises": lambda block: block.weights.mul_(2) / 0 + "",
+}
+
+
+@pytest.mark.parametrize(("run", "told"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_analyzer_costs_only_itself(run: object, told: str) -> None:
+    """Whatever an analyzer does wrong is told with its plugin, and the others see what they would have seen."""
+    alone = measuring(commas=punctuation, readings=READINGS)
+    beside = measuring(broken=run, commas=punctuation, readings=READINGS)
+    expected = measured(alone, causal_block(EXAMPLE, "天子，說"))
+    sums = measured(beside, causal_block(EXAMPLE, "天子，說"))
+    for reading in READINGS:
+        assert torch.equal(expected.readings[reading].sums[0], sums.readings[reading].sums[1])
+    (failure,) = beside.failures
+    assert (failure.name, failure.plugin, failure.distribution) == ("broken", "test", "this program")
+    assert re.search(told, failure.message)
+
+
+@pytest.mark.parametrize("run", SPOILING.values(), ids=SPOILING)
+def test_an_analyzer_that_changes_a_block_is_left_out_when_its_document_is_measured_anew(run: object) -> None:
+    """It is found out at once, and the second time the others see the block as it was."""
+    alone, beside = measuring(commas=punctuation), measuring(broken=run, commas=punctuation)
+    with pytest.raises(SpoiltBlockError, match="it changed the block"):
+        measured(beside, causal_block(EXAMPLE, "天子，說"))
+    (failure,) = beside.failures
+    assert failure.name == "broken"
+    expected = measured(alone, causal_block(EXAMPLE, "天子，說")).readings[ALL_KEYS]
+    assert torch.equal(expected.sums[0], measured(beside, causal_block(EXAMPLE, "天子，說")).readings[ALL_KEYS].sums[1])
+
+
+def test_one_that_fails_without_the_first_key_is_told() -> None:
+    """An analyzer must bear rows that attend to nothing: the second row has all on the first key."""
+    weights = torch.tensor([[1, 0, 0], [1, 0, 0], [0.25, 0.25, 0.5]])
+    one = measuring(mine=lambda block: 1 / block.weights.sum(-1), readings=READINGS)
+    measured(one, causal_block(weights, "天子，"))
+    assert [failure.message for failure in one.failures] == [
+        "it returned NaN or infinity; leave out rows without an answer through `rows`"
+    ]
+
+
+def test_strict_raises_at_once() -> None:
+    """With `strict` the first failure is an error that names analyzer, plugin and distribution."""
+    one = measuring(broken=lambda block: block.weights)
+    one.strict = True
+    with pytest.raises(PluginError, match=r"the analyzer 'broken' \(plugin 'test' from this program\) failed"):
+        measured(one, causal_block(EXAMPLE, "天子，說"))
+
+
+def pieces(block: Block, size: int) -> Iterator[Block]:
+    """Cut the rows of a block."""
+    for first in range(0, len(block.queries), size):
+        part = slice(first, first + size)
+        yield replace(block, weights=block.weights[:, part], queries=block.queries[part], visible=block.visible[part])
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_blocks_become_frames(size: int) -> None:
+    """Documents given as blocks become measurements and stretches, whatever the blocks; other nulls are null."""
+    documents = [
+        (name, pieces(causal_block(EXAMPLE, text), size)) for name, text in (("一", "天子，說"), ("二", "，子曰曰"))
+    ]
+    offered = measuring(commas=punctuation, previous=PREVIOUS).analyzers
+    measurements, stretches = measure_blocks(documents, offered, stretch_rows=3)
+    assert list(measurements) == MEASUREMENTS.names
+    assert list(stretches) == STRETCHES.names
+    values = measurements.set_index(["document", "analyzer"])["value"]
+    assert values.to_dict() == pytest.approx(
+        {("一", "commas"): 1 / 4, ("一", "previous"): 1.3 / 3, ("二", "commas"): 1.8 / 4, ("二", "previous"): 1.3 / 3}
+    )
+    first = stretches[stretches["document"] == "一"]
+    assert first[["stretch", "analyzer", "rows"]].to_numpy().tolist() == [
+        [0, "commas", 3], [0, "previous", 2], [1, "commas", 1], [1, "previous", 1]
+    ]  # fmt: skip
+    for frame in (measurements, stretches):
+        assert set(frame["reading"]) == {ALL_KEYS}
+        assert frame[["by_distance", "fixed_distance", "untrained"]].isna().all(axis=None)
+        assert (frame["left_out"] == 0).all()
+
+
+def test_no_blocks_become_empty_frames() -> None:
+    """Without documents there are the columns and no rows."""
+    measurements, stretches = measure_blocks([], measuring(commas=punctuation).analyzers)
+    assert (list(measurements), len(measurements)) == (MEASUREMENTS.names, 0)
+    assert (list(stretches), len(stretches)) == (STRETCHES.names, 0)
+
+
+class TwoHeads(nn.Module):
+    """Two heads that attend to what is given."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (windows, heads, tokens, width)."""
+        return functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+
+
+def test_analyze_gives_a_frame_of_every_installed_analyzer() -> None:
+    """`headwise.analyze` measures an observation; equal keys give attention that is chance itself."""
+    with headwise.observe(TwoHeads()) as seen:
+        TwoHeads()(torch.zeros(1, 2, 64, 4))
+    frame = headwise.analyze(seen)
+    first, previous = (frame[frame["analyzer"] == name] for name in ("first-token", "previous"))
+    assert first["value"].tolist() == pytest.approx([0.074] * 2, abs=5e-4)  # H(64) / 64, published
+    assert previous["chance"].tolist() == pytest.approx([0.059] * 2, abs=5e-4)
+    difference = (frame["value"] - frame["chance"]).abs().dropna()
+    assert difference.max() < 1e-6
+
+
+def test_analyze_prepares_with_the_tokens_that_it_is_given() -> None:
+    """An analyzer that depends on the corpus takes the windows for it, and is left out where there are none."""
+    with headwise.observe(TwoHeads()) as seen:
+        TwoHeads()(torch.zeros(1, 2, 8, 4))
+    given = headwise.analyze(seen, Tokens.of("天子天龍，天子曰"))
+    assert "trigger-characters" in set(given["analyzer"])
+    assert "trigger-characters" not in set(headwise.analyze(seen)["analyzer"])
+    assert isinstance(given, pd.DataFrame)

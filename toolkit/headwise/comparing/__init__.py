@@ -1,0 +1,1 @@
+"""Holds runs against each other: heads matched, roles that return."""

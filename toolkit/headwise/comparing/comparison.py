@@ -1,0 +1,224 @@
+"""Two runs side by side: which head of the one is which head of the other, and what appeared and what vanished.
+
+Heads have no order of their own: head 2 of one model may do what head 0 of another does. So both models read the same
+windows, and heads are matched one to one so that the sum of the distances between matched heads is the least there is
+(linear sum assignment). A matched distance is the least of many, so three things stand beside it: the distance to the
+nearest head that is not its match, the mean distance to all heads of the other model (what a match drawn at random
+would give), and the mean matched distance of two models that were never trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from headwise.comparing.head_distances import Floats, HeadDistances, distances_between, pair_analyzer, sampled_windows
+from headwise.device import choose_device
+from headwise.errors import RunFolderError
+from headwise.models.model_store import LoadedModel, load_model
+from headwise.models.untrained import untrained
+from headwise.observing.block import HeadName
+from headwise.registry import Offered, Registry
+from headwise.run import Run
+from headwise.text.token_store import TokenStore
+from headwise.text.tokens import Tokens
+from headwise.weighing.evidence import FEWEST_DOCUMENTS
+from headwise.weighing.resampling import Resampling
+from headwise.weighing.summary import HeadSummary, summarize
+
+MOST_WINDOWS = 64
+"""Windows that both models read, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedHeads:
+    """A head of the first run with the head of the second that it is matched to."""
+
+    first: HeadSummary
+    second: HeadSummary
+    distance: float
+    nearest_other: float
+    """Distance to the nearest head of the second run that is not the match; NaN where there is no other."""
+    random: float
+    """Mean distance to all heads of the second run: that of a match drawn at random."""
+    low: float
+    """Interval of `random - distance`; NaN where there is too little text for one."""
+    high: float
+    kept: tuple[str, ...]
+    """Roles that both earn."""
+    vanished: tuple[str, ...]
+    """Roles that the first alone earns."""
+    appeared: tuple[str, ...]
+    """Roles that the second alone earns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two runs have in common and what not."""
+
+    first: Run
+    second: Run
+    distances: HeadDistances
+    matches: tuple[MatchedHeads, ...]
+    """In the order of the heads of the first run."""
+    alone: tuple[tuple[HeadSummary, ...], tuple[HeadSummary, ...]]
+    """Heads of the first, of the second run that have no counterpart, where one has more heads."""
+    context: int
+    """Tokens that both models read at once."""
+    untrained: float
+    """Mean matched distance of two models of these sizes that were never trained; NaN where they cannot be built."""
+
+    @property
+    def matched(self) -> float:
+        """Mean distance of matched heads."""
+        return float(np.mean([match.distance for match in self.matches]))
+
+    @property
+    def random(self) -> float:
+        """Mean distance of every head of the one to every head of the other."""
+        return float(self.distances.mean.mean())
+
+
+def compare(
+    first: Run, second: Run, registry: Registry, *, by: str | None = None, windows: int = MOST_WINDOWS
+) -> Comparison:
+    """Match the heads of two analyzed runs that have read the same corpus.
+
+    `by` names the analyzer of pairs that gives the distance; the first installed one otherwise.
+
+    Raises:
+        RunFolderError: a run is not analyzed yet, or the runs have read different texts or tokens.
+        UnknownNameError: there is no such analyzer of pairs.
+        PluginError: the analyzer failed.
+    """
+    refuse_other_texts(first, second)
+    analyzer = pair_analyzer(registry, by)
+    device = choose_device(first.manifest["settings"]["device"])
+    models = load_model(first.folder, registry, device), load_model(second.folder, registry, device)
+    context = min(run.manifest["steps"]["tokens"]["context"] for run in (first, second))
+    texts = sampled_windows(TokenStore(first.path / "tokens.parquet"), context, windows)
+    distances = distances_between(models, texts, analyzer)
+    seeds = first.manifest["settings"]["seed"], second.manifest["settings"]["seed"]
+    summaries, earned = (summarize(first), summarize(second)), (earned_roles(first), earned_roles(second))
+    places = linear_sum_assignment(distances.mean)
+    alone = tuple(
+        tuple(head for place, head in enumerate(heads) if place not in matched)
+        for heads, matched in zip(summaries, places, strict=True)
+    )
+    return Comparison(
+        first,
+        second,
+        distances,
+        tuple(_matched(distances, summaries, places, earned, first.resampling)),
+        (alone[0], alone[1]),
+        context,
+        _untrained(models, seeds, texts, analyzer),
+    )
+
+
+def refuse_other_texts(first: Run, second: Run) -> None:
+    """Raise RunFolderError where heads of the two runs cannot be compared."""
+    for run in (first, second):
+        if "analyze" not in run.manifest["steps"]:
+            message = f"{run.path} is not analyzed yet; finish it with `headwise analyze {run.path}`"
+            raise RunFolderError(message)
+    told = {
+        "texts": [run.manifest["steps"]["tokens"]["sha256"][:12] for run in (first, second)],
+        "tokens": [run.manifest["settings"]["tokenizer"] for run in (first, second)],
+    }
+    for what, (one, other) in told.items():
+        if one != other:
+            message = (
+                f"{first.path} and {second.path} have read different {what} ({one}, {other}), so their heads cannot be "
+                "compared; make both runs with the same corpus, --split and --tokenizer"
+            )
+            raise RunFolderError(message)
+
+
+def earned_roles(run: Run) -> dict[HeadName, frozenset[str]]:
+    """Return every role that each head earns by the rules of the run; of a mixed head there are several."""
+    earned: dict[HeadName, set[str]] = {name: set() for name in run.heads}
+    evidence = run.evidence(reading=None)
+    for layer, head, role in zip(evidence["layer"], evidence["head"], evidence["role"], strict=True):
+        if role:
+            earned[HeadName(layer, head)].add(role)
+    return {name: frozenset(roles) for name, roles in earned.items()}
+
+
+def told_of(run: Run) -> dict[str, Any]:
+    """Return what a run was made from, flat, by name: settings, the recipe's own, sizes, losses at the end."""
+    trained, training = run.manifest["steps"]["train"], run.training()
+    settings = {key: value for key, value in run.manifest["settings"].items() if not isinstance(value, Mapping)}
+    held_out = training["held_out_loss"].dropna()
+    sizes = {name: trained[name] for name in ("layers", "heads", "steps", "parameters")}
+    return {
+        "recipe": trained["recipe"],
+        **trained["settings"],
+        **settings,
+        **sizes,
+        "loss at the end": float(training["loss"].iloc[-1]) if len(training) else None,
+        "held-out loss at the end": float(held_out.iloc[-1]) if len(held_out) else None,
+    }
+
+
+def _untrained(
+    models: tuple[LoadedModel, LoadedModel], seeds: tuple[int, int], texts: Sequence[tuple[str, Tokens]], by: Offered
+) -> float:
+    """Return the mean matched distance of both models without training; NaN where a recipe cannot build one anew.
+
+    Two models of one seed and size are the same before training, so the second then takes the next seed.
+    """
+    first = untrained(models[0], seeds[0])
+    second = untrained(models[1], seeds[1] + (seeds[0] == seeds[1]))
+    if first is None or second is None:
+        return float("nan")
+    distances = distances_between((first, second), texts, by).mean
+    return float(distances[linear_sum_assignment(distances)].mean())
+
+
+def _matched(
+    distances: HeadDistances,
+    summaries: tuple[list[HeadSummary], list[HeadSummary]],
+    places: tuple[Any, Any],
+    earned: tuple[dict[HeadName, frozenset[str]], dict[HeadName, frozenset[str]]],
+    resampling: Resampling,
+) -> Iterator[MatchedHeads]:
+    """Yield the matched heads, in the order of the first run's."""
+    mean = distances.mean  # (heads of the first, heads of the second)
+    closer = distances.sums[:, places[0]].mean(2) - distances.sums[:, places[0], places[1]]  # (windows, matches)
+    low, high = _intervals(closer, distances, resampling)
+    for place, (own, other) in enumerate(zip(*places, strict=True)):
+        first, second = summaries[0][own], summaries[1][other]
+        roles, other_roles = earned[0][first.name], earned[1][second.name]
+        others = np.delete(mean[own], other)
+        yield MatchedHeads(
+            first,
+            second,
+            distance=float(mean[own, other]),
+            nearest_other=float(others.min()) if len(others) else float("nan"),
+            random=float(mean[own].mean()),
+            low=float(low[place]),
+            high=float(high[place]),
+            kept=tuple(sorted(roles & other_roles)),
+            vanished=tuple(sorted(roles - other_roles)),
+            appeared=tuple(sorted(other_roles - roles)),
+        )
+
+
+def _intervals(sums: Floats, distances: HeadDistances, resampling: Resampling) -> tuple[Floats, Floats]:
+    """Return the interval of each column; (windows, columns) -> two of (columns,).
+
+    Over documents where there are enough of them, else over windows.
+    """
+    names, document = np.unique(distances.documents, return_inverse=True)
+    rows = np.repeat(distances.rows[:, None], sums.shape[1], axis=1)  # (windows, columns)
+    if len(names) < FEWEST_DOCUMENTS:
+        found = resampling.intervals(sums, rows, document.astype(np.int64))
+    else:
+        member = document[None, :] == np.arange(len(names))[:, None]  # (documents, windows)
+        found = resampling.intervals(member @ sums, member @ rows)
+    return found.low, found.high

@@ -1,0 +1,154 @@
+"""How differently the heads of two models look at the same windows: a distance for each head of one and of the other.
+
+Both models read each window; their heads are stacked in one block, so an analyzer of pairs, which knows nothing of
+models, gives the distances between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import pad
+
+from headwise import progress
+from headwise.contracts import PairAnalyzer
+from headwise.errors import PluginError, UnknownNameError
+from headwise.models.model_store import LoadedModel
+from headwise.observing.block import Block, HeadName
+from headwise.observing.observation import BLOCK_BYTES, Observation, observe
+from headwise.registry import Offered, Registry
+from headwise.text.token_store import TokenStore, windows
+from headwise.text.tokens import Tokens
+from headwise.text.window_sample import evenly_spread
+
+Floats = npt.NDArray[np.float64]
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class HeadDistances:
+    """Distances between the heads of a first and of a second model, kept by window."""
+
+    analyzer: Offered
+    documents: tuple[str, ...]
+    """(windows,): the document that each window is of."""
+    rows: Floats
+    """(windows,): query rows."""
+    sums: Floats
+    """(windows, heads of the first, heads of the second): sums over those rows."""
+    heads: tuple[tuple[HeadName, ...], tuple[HeadName, ...]]
+    """The heads of the first and of the second."""
+    look_ahead: tuple[bool, bool]
+    """Whether some token of the first, of the second model sees tokens behind it."""
+
+    @property
+    def mean(self) -> Floats:
+        """(heads of the first, heads of the second): the mean distance over all rows."""
+        mean: Floats = self.sums.sum(0) / self.rows.sum()
+        return mean
+
+
+def pair_analyzer(registry: Registry, name: str | None = None) -> Offered:
+    """Return the analyzer of pairs of that name, the first installed one where none is named.
+
+    Raises:
+        UnknownNameError: there is none of that name, or none at all.
+    """
+    known = {one.name: one for one in registry.offered("analyzer") if isinstance(one.value, PairAnalyzer)}
+    chosen = next(iter(known), "") if name is None else name
+    if chosen not in known:
+        kind = "analyzer of pairs"
+        raise UnknownNameError(kind, chosen, known)
+    return known[chosen]
+
+
+def sampled_windows(store: TokenStore, context: int, count: int) -> list[tuple[str, Tokens]]:
+    """Return at most `count` windows of at most `context` tokens with their documents, spread over the corpus."""
+    return [
+        (name, window)
+        for name, wanted in evenly_spread(store, context, count).items()
+        for number, window in enumerate(windows(store.tokens(name), context))
+        if number in wanted
+    ]
+
+
+def distances_between(
+    models: tuple[LoadedModel, LoadedModel], texts: Sequence[tuple[str, Tokens]], analyzer: Offered
+) -> HeadDistances:
+    """Let both models read these windows, each without padding and by its own vocabulary, and compare their heads.
+
+    Raises:
+        PluginError: the analyzer failed, or gave something that is no (heads, heads).
+    """
+    rows, sums = [], []
+    ahead = [False, False]
+    heads: tuple[tuple[HeadName, ...], ...] = ()
+    with progress.task("Comparing heads", total=len(texts)) as task:
+        for _, tokens in texts:
+            seen = [_read(model, tokens) for model in models]
+            heads = tuple(one.heads for one in seen)
+            total = torch.zeros(len(heads[0]), len(heads[1]), dtype=torch.float64)
+            for block, visible in _stacked(seen, tokens):
+                distances = _checked(analyzer, block)  # (all heads, all heads)
+                total += len(block.queries) * distances[: len(heads[0]), len(heads[0]) :]
+                ahead = [known or _looks_ahead(block, own) for known, own in zip(ahead, visible, strict=True)]
+            rows.append(len(tokens))
+            sums.append(total.numpy())
+            task.advance()
+    documents = tuple(name for name, _ in texts)
+    counted = np.array(rows, dtype=np.float64)
+    return HeadDistances(analyzer, documents, counted, np.stack(sums), (heads[0], heads[1]), (ahead[0], ahead[1]))
+
+
+def _read(loaded: LoadedModel, tokens: Tokens) -> Observation:
+    device = next(loaded.model.parameters()).device
+    ids = torch.tensor([loaded.vocabulary.encode(tokens.texts)], device=device)  # (1, tokens)
+    with torch.no_grad(), observe(loaded.model) as seen:
+        loaded.model(ids)
+    return seen
+
+
+def _stacked(seen: Sequence[Observation], tokens: Tokens) -> Iterator[tuple[Block, list[torch.Tensor]]]:
+    """Yield the same rows of both models in one block, layers of the second on top of those of the first.
+
+    Beside the block stands what each model sees, bool (queries, keys); the block's `visible` is what either sees.
+    """
+    counts = [len(one.heads) for one in seen]
+    row = FLOAT_BYTES * len(tokens)  # bytes of one head's row
+    together = max(1, BLOCK_BYTES // (row * sum(counts)))
+    walks = [one.blocks(tokens, memory=together * row * count) for one, count in zip(seen, counts, strict=True)]
+    above = len(seen[0].layers)
+    for first, second in zip(*walks, strict=True):
+        longer = max(first, second, key=lambda block: block.visible.shape[1])
+        keys = longer.visible.shape[1]
+        visible = [pad(block.visible, (0, keys - block.visible.shape[1])) for block in (first, second)]
+        weights = [pad(block.weights, (0, keys - block.weights.shape[2])) for block in (first, second)]
+        names = tuple(HeadName(name.layer + above, name.head) for name in second.heads)
+        yield (
+            replace(longer, weights=torch.cat(weights), heads=first.heads + names, visible=visible[0] | visible[1]),
+            visible,
+        )
+
+
+def _looks_ahead(block: Block, visible: torch.Tensor) -> bool:
+    return bool((visible & (block.distances < 0)).any())
+
+
+def _checked(offered: Offered, block: Block) -> torch.Tensor:
+    """Return what an analyzer of pairs gives, float64 (heads, heads) on the CPU."""
+    shape = (len(block.heads),) * 2
+    told = f"the {offered.kind} '{offered.name}' ({offered.origin}) failed"
+    try:
+        values = offered.value.run(block)  # type: ignore[attr-defined]  # an analyzer of pairs
+    except Exception as error:
+        message = f"{told}: it raised {type(error).__name__}: {error}"
+        raise PluginError(message) from error
+    if not isinstance(values, torch.Tensor) or tuple(values.shape) != shape or not bool(torch.isfinite(values).all()):
+        message = f"{told}: it must return finite numbers (heads, heads), {shape} here"
+        raise PluginError(message)
+    return values.cpu().double()

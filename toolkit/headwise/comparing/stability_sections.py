@@ -1,0 +1,183 @@
+"""The sections of the page that shows what several seeds have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import seaborn as sns
+
+from headwise.comparing.comparison_figures import distances_figure
+from headwise.comparing.comparison_sections import pair_unit
+from headwise.comparing.stability import Stability, matched_table, returning_roles
+from headwise.contracts import Picture, Section
+from headwise.format import format_value
+from headwise.showing.drawing import headline, new_figure, palette
+from headwise.showing.fonts import drawing_style
+from headwise.tables import MIXED, NO_PATTERN
+from headwise.weighing.reliability import split_half
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FAINT = {NO_PATTERN: "#d9d9d9", MIXED: "#8a8a8a"}
+"""Colours of heads that show no single pattern."""
+UNRELIABLE = 0.7
+"""A reliability under which differences between heads are mostly noise, by a common rule of thumb (Nunnally 1978)."""
+
+
+def title_of(stability: Stability) -> str:
+    """Return the title of the page."""
+    return f"{stability.runs[0].manifest['steps']['tokens']['corpus']}: what {len(stability.runs)} seeds have in common"
+
+
+def lead_of(stability: Stability) -> str:
+    """Say what was run."""
+    first = stability.runs[0]
+    model = first.manifest["steps"]["train"]
+    return (
+        f"The recipe {model['recipe']} ({model['layers']} x {model['heads']} heads) was trained "
+        f"{len(stability.runs)} times, with the seeds {', '.join(map(str, stability.seeds))}; nothing else differs."
+    )
+
+
+def sections_of(stability: Stability) -> list[Section]:
+    """Return the sections: which roles return, which heads are matched, how reliable each analyzer is."""
+    with drawing_style():
+        return [_roles(stability), _heads(stability), _reliability(stability)]
+
+
+# -- roles -------------------------------------------------------------------------------------------------------------
+
+
+def _roles(stability: Stability) -> Section:
+    table = matched_table(stability)
+    confidence = stability.runs[0].manifest["settings"]["confidence"]
+    returning = returning_roles(table, confidence)
+    every = returning[returning["seeds"] == len(stability.runs)]["role"].tolist()
+    words = (
+        f"Shown by some head of every seed: {', '.join(every)}."
+        if every
+        else "No role is shown by a head of every seed."
+    )
+    text = (
+        f"{words} Low and high are Wilson's interval ({confidence:.0%}) of the share of seeds; heads is how many heads "
+        "of a seed earn the role on average. Where a head of the first seed earns it, returns tells how often its "
+        "match in another seed does, too, and chance how often a head of another seed does, whichever it is."
+    )
+    picture = Picture(name="roles-by-seed", figure=_roles_figure(table), description=f"Heads by role and seed. {words}")
+    return Section(title="Which roles return", text=text, pictures=(picture,), table=returning)
+
+
+def _roles_figure(table: pd.DataFrame) -> Figure:
+    roles = [role for role in table["role"].value_counts().index if role not in FAINT]
+    order = [*roles, *(role for role in FAINT if (table["role"] == role).any())]
+    colours = dict(zip(order, [*palette(len(roles)), *(FAINT[role] for role in order[len(roles) :])], strict=True))
+    seeds = table["seed"].unique()
+    figure = new_figure(6.5, 1.5 + 0.32 * len(seeds))
+    headline(figure, "Heads by role, for each seed")
+    axes = figure.subplots()
+    shown = table.assign(seed=table["seed"].astype(str), role=pd.Categorical(table["role"], order))
+    sns.histplot(shown, y="seed", hue="role", hue_order=order[::-1], palette=colours, multiple="stack", discrete=True,
+                 shrink=0.75, alpha=1, edgecolor="white", linewidth=1, ax=axes)  # fmt: skip
+    axes.set(xlabel="heads", ylabel="seed", xlim=(0, len(table) / len(seeds)))
+    sns.move_legend(axes, "center left", bbox_to_anchor=(1.01, 0.5), title=None)
+    return figure
+
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+
+
+def _heads(stability: Stability) -> Section:
+    unit = pair_unit(stability.comparisons[0])
+    matched, others = distances_of(stability)
+    untrained = float(np.mean([comparison.untrained for comparison in stability.comparisons]))
+    words = f"Matched heads are {format_value(float(matched.mean()), unit)} apart on average"
+    if len(others):
+        words += f", all other pairs {format_value(float(others.mean()), unit)}"
+    if not np.isnan(untrained):
+        words += f"; heads without training, matched likewise, {format_value(untrained, unit)}"
+    name = stability.comparisons[0].distances.analyzer.name
+    text = (
+        f"The heads of each seed are matched one to one to those of the first, so that the sum of the distances "
+        f"({name}, on the same windows) is the least there is. {words}."
+    )
+    pictures: tuple[Picture, ...] = ()
+    if len(others):
+        figure = distances_figure(matched, others, untrained, unit)
+        pictures = (Picture(name="distances-between-seeds", figure=figure, description=f"Distances. {words}."),)
+    return Section(title="Heads matched to those of the first seed", text=text, pictures=pictures,
+                   table=matches_by_head(stability))  # fmt: skip
+
+
+def distances_of(stability: Stability) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the distances of all matched pairs of heads, and those of all other pairs; each (pairs,)."""
+    matched, others = [], []
+    for comparison in stability.comparisons:
+        first, second = comparison.distances.heads
+        other = np.ones(comparison.distances.mean.shape, dtype=bool)
+        for match in comparison.matches:
+            other[first.index(match.first.name), second.index(match.second.name)] = False
+        matched.append(comparison.distances.mean[~other])
+        others.append(comparison.distances.mean[other])
+    return np.concatenate(matched), np.concatenate(others)
+
+
+def matches_by_head(stability: Stability) -> pd.DataFrame:
+    """Return one row for each head of the first seed: its role, its match in every other seed, how near they are."""
+    rows = []
+    for place, head in enumerate(match.first for match in stability.comparisons[0].matches):
+        row: dict[str, object] = {f"seed {stability.seeds[0]}": str(head.name), "role": head.role}
+        matches = [comparison.matches[place] for comparison in stability.comparisons]
+        for seed, match in zip(stability.seeds[1:], matches, strict=True):
+            row[f"seed {seed}"] = f"{match.second.name} {match.second.role}"
+        row["same role in"] = f"{sum(bool(match.kept) for match in matches)} of {len(matches)}"
+        row["mean distance"] = float(np.mean([match.distance for match in matches]))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+# -- analyzers ---------------------------------------------------------------------------------------------------------
+
+
+def _reliability(stability: Stability) -> Section:
+    frames = [split_half(run).assign(seed=seed) for run, seed in zip(stability.runs, stability.seeds, strict=True)]
+    every = pd.concat(frames, ignore_index=True)
+    told = every.dropna(subset="reliability")
+    text = (
+        "Whether an analyzer orders the heads of one model alike on either half of the corpus (every second document, "
+        "or every second stretch of rows where there are few documents): the correlation between the halves, carried "
+        "over to the whole corpus by Spearman and Brown's formula. Near 0 the differences between heads are noise. "
+        "Where all heads give the same number there is nothing to order, and no reliability."
+    )
+    pictures: tuple[Picture, ...] = ()
+    if len(told):
+        mean = told.groupby("analyzer")["reliability"].mean().sort_values(ascending=False)
+        words = f"Most reliable is {mean.index[0]} ({mean.iloc[0]:.2f}), least {mean.index[-1]} ({mean.iloc[-1]:.2f})."
+        figure = _reliability_figure(told, list(mean.index))
+        pictures = (Picture(name="reliability", figure=figure, description=f"Reliability of each analyzer. {words}"),)
+        text = f"{text} {words}"
+    return Section(title="How reliable each analyzer is", text=text, pictures=pictures, table=_by_seed(every))
+
+
+def _reliability_figure(told: pd.DataFrame, order: list[str]) -> Figure:
+    figure = new_figure(6.5, 1.1 + 0.24 * len(order))
+    headline(figure, "Split-half reliability of each analyzer, a point for each seed")
+    axes = figure.subplots()
+    sns.stripplot(told, x="reliability", y="analyzer", order=order, ax=axes, size=5, alpha=0.7, jitter=False,
+                  color=palette(1)[0])  # fmt: skip
+    axes.axvline(UNRELIABLE, color="#8a8a8a", linewidth=0.9, linestyle=(0, (3, 2)), zorder=0)
+    axes.set(xlim=(-0.03, 1.03), ylabel="", xlabel=f"reliability (dashed: {UNRELIABLE}, a common threshold)")
+    axes.grid(axis="y")
+    return figure
+
+
+def _by_seed(every: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each analyzer: heads, rows, what was split, its mean reliability, and that of each seed."""
+    what = every.drop_duplicates("analyzer")[["analyzer", "heads", "rows", "halves"]]
+    seeds = every.assign(seed="seed " + every["seed"].astype(str))
+    each = seeds.pivot_table("reliability", index="analyzer", columns="seed", sort=False, dropna=False)
+    each.insert(0, "mean", each.mean(axis=1))
+    return what.merge(each, on="analyzer").sort_values("mean", ascending=False, ignore_index=True)

@@ -1,0 +1,1 @@
+"""Runs analyzers over blocks of attention and keeps their sums."""

@@ -1,0 +1,190 @@
+"""Chunks of documents: what a worker of the analysis does, in whatever process the engine chooses.
+
+A worker opens the model, the untrained model and the tokens once, and prepares the analyzers once; each chunk leaves
+one file of sums for the distance profile and one for the measurements.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from itertools import repeat
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors.torch import load_file, save
+
+from headwise import registry as plugins
+from headwise.device import choose_device
+from headwise.failure import Failure
+from headwise.measuring.measure import Measuring
+from headwise.measuring.nulls import Nulls
+from headwise.measuring.preparation import Missing, parted, prepared
+from headwise.measuring.profile import ProfileSums
+from headwise.measuring.row_gathering import Gathered, RowGathering
+from headwise.measuring.row_order import Sample
+from headwise.measuring.sums import DocumentSums, PartSums
+from headwise.models.model_store import LoadedModel, load_model
+from headwise.models.untrained import untrained
+from headwise.observing.block import Block
+from headwise.observing.reading import read
+from headwise.registry import Offered, Registry
+from headwise.run_folder import RunFolder, writing
+from headwise.tables import READINGS
+from headwise.text.token_store import TokenStore
+from headwise.text.tokens import Tokens
+
+STRETCH_ROWS = 16
+"""Rows of a stretch, at least."""
+STRETCHES = 64
+"""Stretches of a document, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is the same for every chunk; it can be sent to another process."""
+
+    run: str
+    place: str
+    """The folder that the sums go to."""
+    inputs: tuple[str, ...]
+    """sha256 of model and tokens, so that a worker does not take earlier ones for them."""
+    options: str
+    """Options of analyzers, as JSON."""
+    heads: int
+    sample: Sample
+    """Rows that the deciles of exemplars are taken from."""
+    by_stretches: bool
+    pad_to: int | None
+    device: str
+    strict: bool
+
+    @property
+    def profile(self) -> Path:
+        """Where the profile of the whole corpus lies, once every chunk has left its own."""
+        return Path(self.place) / "profile.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some documents to measure; all that a worker needs, and it can be sent to another process."""
+
+    work: Work
+    number: int
+    documents: tuple[str, ...]
+    first: int
+    """The place of its first row among all rows of the corpus."""
+
+    @property
+    def profile(self) -> Path:
+        """Where the sums for the distance profile go."""
+        return Path(self.work.place) / f"profile-{self.number:05d}.safetensors"
+
+    @property
+    def sums(self) -> Path:
+        """Where the sums of the measurements go."""
+        return Path(self.work.place) / f"part-{self.number:05d}.safetensors"
+
+    @property
+    def rows(self) -> Path:
+        """Where the rows go that exemplars are chosen from; it is there before the sums are."""
+        return Path(self.work.place) / f"rows-{self.number:05d}.safetensors"
+
+
+class Opened(NamedTuple):
+    """What a worker reads with."""
+
+    model: LoadedModel
+    untrained: LoadedModel | None
+    store: TokenStore
+
+
+class Analyzers(NamedTuple):
+    """The analyzers of a run, prepared."""
+
+    ready: list[Offered]
+    failures: list[Failure]
+    missing: list[Missing]
+
+
+@lru_cache(maxsize=1)
+def opened(work: Work, registry: Registry) -> Opened:
+    """Open what a run is measured with."""
+    folder = RunFolder.open(work.run)
+    model = load_model(folder, registry, choose_device(work.device))
+    before = untrained(model, folder.manifest["settings"]["seed"])
+    return Opened(model, before, TokenStore(folder.path / "tokens.parquet"))
+
+
+@lru_cache(maxsize=1)
+def analyzers(work: Work, registry: Registry) -> Analyzers:
+    """Prepare the analyzers; SettingsError tells what of their options cannot be used."""
+    present, missing = parted(registry.offered("analyzer"))
+    store = TokenStore(Path(work.run) / "tokens.parquet")
+    ready, failures = prepared(present, store.documents, json.loads(work.options), strict=work.strict)
+    return Analyzers(ready, failures, missing)
+
+
+def profile_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
+    """Sum up the weights of a chunk by distance."""
+    work = chunk.work
+    model, _, store = opened(work, registry or plugins.installed(strict=work.strict))
+    profile = ProfileSums(work.heads, (work.pad_to or model.settings.context or 1) - 1)
+    for name in chunk.documents:
+        for block in _blocks(model, store.tokens(name), work.pad_to):
+            profile.add(block)
+    with writing(chunk.profile) as path:
+        path.write_bytes(save(profile.tensors(), {"facts": "{}"}))
+
+
+def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
+    """Measure the documents of a chunk, once the profile of the whole corpus is there."""
+    work = chunk.work
+    registry = registry or plugins.installed(strict=work.strict)
+    reader = opened(work, registry)
+    nulls = Nulls(ProfileSums.of(load_file(work.profile)), untrained=reader.untrained is not None)
+    measuring = Measuring.of(analyzers(work, registry).ready, strict=work.strict, readings=READINGS)
+    sums, gathered = measuring.whole(partial(_measured, reader, chunk, measuring, nulls))
+    with writing(chunk.rows) as path:
+        path.write_bytes(save(gathered.tensors()))
+    with writing(chunk.sums) as path:
+        PartSums.of(sums).save(path, {"failures": [asdict(failure) for failure in measuring.failures]})
+
+
+def _measured(
+    reader: Opened, chunk: Chunk, measuring: Measuring, nulls: Nulls
+) -> tuple[dict[str, DocumentSums], Gathered]:
+    """Measure the documents of a chunk."""
+    work = chunk.work
+    names = [one.name for one in measuring.analyzers]
+    gathering = RowGathering(names, work.heads, work.sample, chunk.first)
+    measuring.listeners = [gathering.add]
+    sums = {name: _measure_document(reader, name, measuring, nulls, work, gathering) for name in chunk.documents}
+    return sums, gathering.gathered()
+
+
+def _measure_document(
+    reader: Opened, name: str, measuring: Measuring, nulls: Nulls, work: Work, gathering: RowGathering
+) -> DocumentSums:
+    tokens = reader.store.tokens(name)
+    gathering.begin(name, len(tokens))
+    rows = stretch_rows(len(tokens)) if work.by_stretches else len(tokens)
+    sums = measuring.start(work.heads, nulls.heads)
+    before = _blocks(reader.untrained, tokens, work.pad_to) if reader.untrained else repeat(None)
+    for block, unlearned in zip(_blocks(reader.model, tokens, work.pad_to), before, strict=False):
+        stretch = block.query_positions.cpu() // rows
+        measuring.add(sums, nulls.appended(block, unlearned), stretch)
+    return sums
+
+
+def stretch_rows(length: int) -> int:
+    """How many rows of a document make a stretch: contiguous ones, since neighbouring rows depend on each other."""
+    return max(STRETCH_ROWS, -(-length // STRETCHES))
+
+
+def _blocks(model: LoadedModel, tokens: Tokens, pad_to: int | None) -> Iterator[Block]:
+    """Yield the blocks of a document, with the even head."""
+    for batch in read(model, tokens, pad_to=pad_to):
+        yield from batch.seen.blocks(batch.tokens, even=True)

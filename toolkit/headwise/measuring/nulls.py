@@ -1,0 +1,102 @@
+"""What is appended to a block to hold heads against: the same heads untrained, by distance, at fixed distances, even.
+
+A number of a head depends on that head's rows alone, so whatever else is appended to a block as further heads is
+measured in the same pass, by every analyzer. Behind the own heads stand, each where it is taken: the same heads of the
+untrained model; for each head the attention that follows from distance alone; a head for each fixed distance; and last
+the even one.
+
+What follows from distance alone is the head's mean weight at each distance over the rows that see a key there, taken
+over the keys that a row sees and made to sum to 1. A fixed distance is a profile that is 1 there and 0 elsewhere; a row
+that sees no key at that distance attends to nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from headwise.measuring.profile import ProfileSums
+from headwise.observing.block import Block, HeadName
+
+OFFSETS = (-1, 1, -2, 2, -3, 3, -4, 4, -5, 5)
+"""Places of a key relative to its query that are tried as the fixed distance; the first of equals is taken."""
+NULL_LAYER = -2
+"""The layer under which the heads of nulls stand in a block, so that none is taken for the model's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class NullHeads:
+    """Which heads stand between the own heads of a block and the even one, in this order.
+
+    >>> NullHeads(untrained=True, offsets=(-1,)).at_offsets(own=4)
+    slice(8, 9, None)
+    """
+
+    untrained: bool = False
+    distance: bool = False
+    offsets: tuple[int, ...] = ()
+
+    def of_untrained(self, own: int) -> slice:
+        """Where the heads of the untrained model stand, behind so many own heads."""
+        return slice(own, own + own * self.untrained)
+
+    def by_distance(self, own: int) -> slice:
+        """Where the heads stand that follow from distance alone."""
+        first = self.of_untrained(own).stop
+        return slice(first, first + own * self.distance)
+
+    def at_offsets(self, own: int) -> slice:
+        """Where the heads of the fixed distances stand."""
+        first = self.by_distance(own).stop
+        return slice(first, first + len(self.offsets))
+
+    def count(self, own: int) -> int:
+        """How many there are behind so many own heads."""
+        return own * self.untrained + own * self.distance + len(self.offsets)
+
+
+class Nulls:
+    """Appends the heads of the nulls to blocks.
+
+    Args:
+        profile: of the whole corpus.
+        untrained: whether blocks of the untrained model will be at hand.
+    """
+
+    def __init__(self, profile: ProfileSums, *, untrained: bool) -> None:
+        middle = profile.reach
+        offsets = tuple(o for o in OFFSETS if abs(o) <= middle and profile.seeing[middle - o] > 0)
+        self.heads = NullHeads(untrained, distance=True, offsets=offsets)
+        fixed = torch.zeros(len(offsets), 2 * middle + 1, dtype=torch.float64)  # (offsets, distances)
+        for row, offset in zip(fixed, offsets, strict=True):
+            row[middle - offset] = 1  # distance is query - key
+        # Distances fall along the axis, as they do along the keys of a row.
+        self._profiles = torch.cat([profile.when_visible(), fixed]).flip(1).float()  # (heads + offsets, distances)
+
+    def appended(self, block: Block, untrained: Block | None = None) -> Block:
+        """Return the block, whose last head is the even one, with the heads of the nulls before that one.
+
+        Args:
+            block: consecutive query rows.
+            untrained: the same rows of the untrained model, where it is at hand.
+        """
+        own = len(block.heads) - 1
+        heads = self.heads
+        names = tuple(HeadName(NULL_LAYER, number) for number in range(heads.count(own)))
+        weights = block.weights.new_empty(own + len(names) + 1, *block.visible.shape)  # (heads, queries, keys)
+        weights[:own], weights[-1] = block.weights[:-1], block.weights[-1]
+        if untrained is not None:
+            weights[heads.of_untrained(own)] = untrained.weights[:own]
+        self._by_profile(block, weights[heads.by_distance(own).start : -1])
+        return replace(block, weights=weights, heads=(*block.heads[:-1], *names, block.heads[-1]))
+
+    def _by_profile(self, block: Block, out: torch.Tensor) -> None:
+        """Write attention that follows from distance alone, float32 (heads + offsets, queries, keys)."""
+        keys = block.visible.shape[1]
+        profiles = self._profiles.to(block.weights)
+        first = profiles.shape[1] // 2 - block.queries  # (queries,): where each row's first key stands in a profile
+        torch.index_select(profiles.unfold(1, keys, 1), 1, first, out=out)
+        out *= block.visible
+        sums = out.sum(-1, keepdim=True)  # (heads + offsets, queries, 1)
+        out /= sums.masked_fill_(sums == 0, 1)

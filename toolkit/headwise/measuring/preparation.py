@@ -1,0 +1,145 @@
+"""Prepares analyzers: leaves out those whose libraries are missing, and lets the others learn from the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from headwise.contracts import Analyzer, Material
+from headwise.errors import PluginError, SettingsError, nearest
+from headwise.failure import Failure
+from headwise.registry import Offered, Registry
+
+if TYPE_CHECKING:
+    from headwise.text.tokens import Tokens
+
+Options = Mapping[str, Mapping[str, Any]]
+"""What the user set, by analyzer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """An analyzer that is left out since it needs a library that is not installed."""
+
+    name: str
+    extra: str
+    """What has to be installed."""
+    sentence: str
+
+    @classmethod
+    def of(cls, analyzer: Analyzer, modules: Sequence[str]) -> Missing:
+        """Say which modules it misses."""
+        extra = analyzer.extra or " ".join(modules)
+        sentence = f"the analyzer '{analyzer.name}' is left out: it needs {' and '.join(modules)}, which come with "
+        return cls(analyzer.name, extra, f"{sentence}`pip install '{extra}'`")
+
+
+def parted(offered: Sequence[Offered]) -> tuple[list[Offered], list[Missing]]:
+    """Part the analyzers that can be run from those whose modules are missing."""
+    present: list[Offered] = []
+    missing: list[Missing] = []
+    for one in offered:
+        analyzer = one.value
+        lacking = lacking_modules(analyzer) if isinstance(analyzer, Analyzer) else []
+        if isinstance(analyzer, Analyzer) and lacking:
+            missing.append(Missing.of(analyzer, lacking))
+        else:
+            present.append(one)
+    return present, missing
+
+
+def more_needed(missing: Sequence[Missing]) -> str:
+    """Say in one note what would have to be installed for the analyzers that are left out; '' where none is.
+
+    >>> zh = [Missing("rhyme", "headwise[zh]", ""), Missing("same-word", "headwise[zh]", "")]
+    >>> print(more_needed([*zh, Missing("dependency", "headwise[kanbun]", "")]))
+    3 analyzers need more: pip install 'headwise[kanbun]' (dependency), pip install 'headwise[zh]' (rhyme, same-word)
+    """
+    if not missing:
+        return ""
+    extras = sorted({one.extra for one in missing})
+    names = {extra: ", ".join(one.name for one in missing if one.extra == extra) for extra in extras}
+    count = "1 analyzer needs" if len(missing) == 1 else f"{len(missing)} analyzers need"
+    return f"{count} more: " + ", ".join(f"pip install '{extra}' ({named})" for extra, named in names.items())
+
+
+def lacking_modules(analyzer: Analyzer) -> list[str]:
+    """Return the modules that an analyzer needs and that are not installed."""
+    return [name for name in analyzer.modules if not _is_installed(name)]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it lies in is missing
+        return False
+
+
+def refuse_unknown(options: Options, registry: Registry) -> None:
+    """Raise SettingsError for options of an analyzer that there is not, or that takes none.
+
+    >>> refuse_unknown({"locallity": {"distance": 3}}, Registry())
+    Traceback (most recent call last):
+    headwise.errors.SettingsError: options are set for the analyzer 'locallity', which there is not; none are known
+    """
+    offered = {one.name: one.value for one in registry.offered("analyzer")}
+    for name in options:
+        if name not in offered:
+            message = f"options are set for the analyzer '{name}', which there is not; {nearest(name, offered)}"
+            raise SettingsError(message)
+        if getattr(offered[name], "prepare", None) is None:
+            takers = [known for known, value in offered.items() if getattr(value, "prepare", None) is not None]
+            message = f"the analyzer '{name}' takes no options, so none can be set; these do: {', '.join(takers)}"
+            raise SettingsError(message)
+
+
+def merged(options: Options, others: Options) -> dict[str, dict[str, Any]]:
+    """Return options with others put over them.
+
+    >>> merged({"same-word": {"words": ["天子"]}}, {"same-word": {"shortest": 2}})
+    {'same-word': {'words': ['天子'], 'shortest': 2}}
+    """
+    return {name: {**options.get(name, {}), **others.get(name, {})} for name in sorted({*options, *others})}
+
+
+def prepared(
+    offered: Sequence[Offered], documents: Callable[[], Iterator[Tokens]], options: Options, *, strict: bool = False
+) -> tuple[list[Offered], list[Failure]]:
+    """Let each analyzer that depends on the corpus or on options learn what it needs.
+
+    Args:
+        offered: analyzers whose modules are installed.
+        documents: reads the tokens of every document, in the order of the corpus.
+        options: what the user set, by analyzer.
+        strict: raise the first failure of a plugin.
+
+    Returns:
+        What is run, in the same order, and the analyzers that failed.
+
+    Raises:
+        SettingsError: options that an analyzer cannot use.
+        PluginError: an analyzer failed, with `strict`.
+    """
+    ready: list[Offered] = []
+    failures: list[Failure] = []
+    for one in offered:
+        try:
+            ready.append(_prepared(one, Material(documents=documents, options=options.get(one.name, {}))))
+        except SettingsError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a stranger's analyzer may raise anything
+            failures.append(Failure.caught(one, error, strict=strict))
+    return ready, failures
+
+
+def _prepared(offered: Offered, material: Material) -> Offered:
+    analyzer = offered.value
+    if not isinstance(analyzer, Analyzer) or analyzer.prepare is None:
+        return offered
+    ready: object = analyzer.prepare(material)
+    if not isinstance(ready, Analyzer) or ready.name != offered.name:
+        message = f"its `prepare` must return an Analyzer of its name, not {ready!r:.80}"
+        raise PluginError(message)
+    return replace(offered, value=ready)

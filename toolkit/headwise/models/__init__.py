@@ -1,0 +1,1 @@
+"""Models: the attention module, training, what is kept of a trained model."""

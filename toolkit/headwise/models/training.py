@@ -1,0 +1,266 @@
+"""Training: carries out the plan that a recipe makes, with checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from headwise import progress
+from headwise.device import deterministic
+from headwise.errors import RunFolderError, SettingsError
+from headwise.interruption import held_back
+from headwise.models.checkpoint import load_checkpoint, save_checkpoint
+from headwise.models.model_store import fill, misfit, tensors_of
+from headwise.tables import TRAINING
+
+if TYPE_CHECKING:
+    from headwise.text.vocabulary import Vocabulary
+
+logger = logging.getLogger("headwise")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingMaterial:
+    """The corpus as a recipe sees it."""
+
+    ids: npt.NDArray[np.int32]
+    """(tokens,): all documents one after the other; may be memory-mapped, so that it need not fit in memory."""
+    lengths: tuple[int, ...]
+    """Tokens of each document, in order; they sum to `len(ids)`."""
+    vocabulary: Vocabulary
+    device: torch.device
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingPlan:
+    """What training a model takes; headwise runs the loop, keeps the checkpoints and says how it goes.
+
+    `loss(step)` returns the loss of that step (from 1), with gradients: its batch depends on the step and the seed
+    alone, so that a continued training goes on as if it had not been cut.
+    """
+
+    steps: int
+    optimizer: torch.optim.Optimizer
+    loss: Callable[[int], torch.Tensor]
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    clip: float | None = None
+    """Largest norm of the gradient; None: not clipped."""
+    held_out: Callable[[], float] | None = None
+    """Mean loss on text that is not trained on, in evaluation mode, without gradients."""
+    say_every: int = 20
+    """Steps between two lines of progress; the held-out loss is taken at the same steps."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """Looks at the model now and then while it is trained; that changes nothing of the training.
+
+    `look(step)` is called before training (step 0), after every so many steps and after the last, with the model in
+    evaluation mode.
+    """
+
+    every: int
+    look: Callable[[int], pa.Table]
+    seen: list[pa.Table] = field(default_factory=list)
+    """What each look gave, in the order of the steps; training fills it, and keeps it in the checkpoint."""
+
+    def due(self, step: int, steps: int) -> bool:
+        """Tell whether to look after this step."""
+        return step % self.every == 0 or step == steps
+
+    def looks(self, step: int) -> int:
+        """Return how many looks there were when training was cut after this step, which was not the last."""
+        return 1 + step // self.every
+
+
+@dataclass(slots=True)
+class _Log:
+    """What is told of each step so far."""
+
+    losses: list[float] = field(default_factory=list)
+    held_out: list[float | None] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def table(self) -> pa.Table:
+        columns = [range(1, len(self.losses) + 1), self.losses, self.held_out, self.seconds]
+        return pa.table(
+            [pa.array(column, field.type) for column, field in zip(columns, TRAINING, strict=True)], TRAINING
+        )
+
+
+def train(
+    plan: TrainingPlan,
+    model: torch.nn.Module,
+    *,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 30.0,
+    watch: Watch | None = None,
+) -> pa.Table:
+    """Carry out the plan: the model ends trained, in evaluation mode. Returns the log, as `tables.TRAINING`.
+
+    With the path of a checkpoint the state is kept there every `checkpoint_seconds` and at Ctrl-C, and a training that
+    was cut goes on from it to the very weights that it would have had. A checkpoint that is damaged or does not fit the
+    model is told through the `headwise` logger, and training starts from the first step.
+
+    Raises:
+        SettingsError: the loss or a weight is no finite number any more.
+        RunFolderError: a checkpoint cannot be written.
+    """
+    with progress.task("Training", total=plan.steps) as task, held_back() as interrupted:
+        log = _continued(plan, model, checkpoint, task, watch)
+        begun = time.monotonic() - (log.seconds[-1] if log.seconds else 0.0)
+        kept = time.monotonic()
+        if watch is not None and not log.losses:
+            watch.seen = [_look(watch, model, 0)]
+        for step in range(len(log.losses) + 1, plan.steps + 1):
+            _carry_out(step, plan, model, log, begun, task)
+            if watch is not None and watch.due(step, plan.steps):
+                watch.seen.append(_look(watch, model, step))
+            due = interrupted() or time.monotonic() - kept >= checkpoint_seconds
+            if due and checkpoint is not None and step < plan.steps:
+                _keep(plan, model, checkpoint, log, watch)
+                kept = time.monotonic()
+            if interrupted():
+                raise KeyboardInterrupt
+        _refuse_endless_weights(model, plan.steps)
+    model.eval()
+    return log.table()
+
+
+def _carry_out(
+    step: int, plan: TrainingPlan, model: torch.nn.Module, log: _Log, begun: float, task: progress.Task
+) -> None:
+    """Take one step, write it in the log, and say how it goes where that is due."""
+    model.train()
+    log.losses.append(_take(step, plan, model))
+    tell = step % plan.say_every == 0 or step == plan.steps
+    log.held_out.append(plan.held_out() if tell and plan.held_out is not None else None)
+    log.seconds.append(time.monotonic() - begun)
+    task.advance()
+    if tell:
+        task.say(_line(step, plan.steps, log))
+
+
+def _look(watch: Watch, model: torch.nn.Module, step: int) -> pa.Table:
+    """Look at the model; whatever random numbers that draws are put back."""
+    random = _random_state(model)
+    model.eval()
+    with deterministic(wanted=False):  # an analyzer may need what torch can only compute in no fixed order
+        seen = watch.look(step)
+    _set_random_state(model, random)
+    return seen
+
+
+def _take(step: int, plan: TrainingPlan, model: torch.nn.Module) -> float:
+    """Take one step and return its loss."""
+    plan.optimizer.zero_grad()
+    loss = plan.loss(step)
+    value = loss.item()
+    if not math.isfinite(value):
+        message = (
+            f"training failed: the loss is {value} at step {step} of {plan.steps}, and no weights were written; "
+            "lower the learning rate and run again"
+        )
+        raise SettingsError(message)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if plan.clip is not None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+    plan.optimizer.step()
+    if plan.scheduler is not None:
+        plan.scheduler.step()
+    return value
+
+
+def _line(step: int, steps: int, log: _Log) -> str:
+    held_out = log.held_out[-1]
+    return f"step {step} of {steps}: loss {log.losses[-1]:.4f}" + (
+        "" if held_out is None else f", held out {held_out:.4f}"
+    )
+
+
+def _refuse_endless_weights(model: torch.nn.Module, steps: int) -> None:
+    for name, tensor in tensors_of(model).items():
+        if not torch.isfinite(tensor).all():
+            message = (
+                f"training failed: {name} is no longer finite after step {steps}, and no weights were written; "
+                "lower the learning rate and run again"
+            )
+            raise SettingsError(message)
+
+
+def _keep(plan: TrainingPlan, model: torch.nn.Module, path: Path, log: _Log, watch: Watch | None) -> None:
+    """Write the checkpoint: all that the next step depends on, and the log so far."""
+    state = {
+        "model": tensors_of(model),
+        "optimizer": plan.optimizer.state_dict(),
+        "scheduler": plan.scheduler.state_dict() if plan.scheduler is not None else None,
+        "random": _random_state(model),
+        "log": [log.losses, log.held_out, log.seconds],
+        "seen": watch.seen if watch is not None else [],
+    }
+    save_checkpoint(path, state)
+
+
+def _continued(
+    plan: TrainingPlan, model: torch.nn.Module, path: Path | None, task: progress.Task, watch: Watch | None
+) -> _Log:
+    """Put everything back as the checkpoint has it; an empty log where there is none that can be used."""
+    if path is None or not path.exists():
+        return _Log()
+    try:
+        state = load_checkpoint(path)
+    except RunFolderError as error:
+        logger.warning("%s; training starts from the first step", error)
+        return _Log()
+    problem = misfit(model, state["model"])
+    if problem:
+        logger.warning("the checkpoint %s is of another model (%s); training starts from the first step", path, problem)
+        return _Log()
+    log = _Log(*state["log"])
+    if watch is not None and len(state["seen"]) != watch.looks(len(log.losses)):
+        logger.warning("the checkpoint %s was watched at other steps; training starts from the first step", path)
+        return _Log()
+    fill(model, state["model"])
+    plan.optimizer.load_state_dict(state["optimizer"])
+    if plan.scheduler is not None:
+        plan.scheduler.load_state_dict(state["scheduler"])
+    _set_random_state(model, state["random"])
+    if watch is not None:
+        watch.seen = state["seen"]
+    task.advance(len(log.losses))
+    task.say(f"Continuing after step {len(log.losses)}.")
+    return log
+
+
+def _random_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    device = _device(model)
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def _set_random_state(model: torch.nn.Module, state: dict[str, Any]) -> None:
+    device = _device(model)
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+    elif device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"])
+
+
+def _device(model: torch.nn.Module) -> torch.device:
+    return next(model.parameters()).device

@@ -1,0 +1,1 @@
+"""Sees and changes a model's attention while it runs."""

@@ -1,0 +1,164 @@
+"""ablating: runs a PyTorch model as if some heads did nothing, said the same everywhere, or looked at everything alike.
+
+    with headwise.ablating(model, layer=0, heads=2):
+        logits = model(ids)
+
+What a head gives to its model is the kernel's output for it, before the heads are joined and projected. That is what
+is replaced, through the same observation that sees the weights; outputs of the other heads of the layer stay the same
+bits. Later layers read what the ablated layer gives them, so their attention changes too: this is the whole effect of
+the head, direct and indirect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+import torch
+
+from headwise.errors import ObservationError, SettingsError, UnknownNameError
+from headwise.observing.block import even_weights
+from headwise.observing.kernel_calls import KernelCall, watching
+
+How = Literal["zero", "mean", "even"]
+HOWS: tuple[How, ...] = get_args(How)
+"""What a head's output is replaced by: zero; its mean, the same for every token; what its values give where it attends
+evenly to all that it can see."""
+
+
+def known_way(how: str) -> How:
+    """Return a way to ablate a head by its name.
+
+    >>> known_way("zreo")
+    Traceback (most recent call last):
+    headwise.errors.UnknownNameError: there is no ablation 'zreo'; did you mean 'zero'? Known: even, mean, zero
+    """
+    for known in HOWS:
+        if known == how:
+            return known
+    raise UnknownNameError("ablation", how, HOWS)
+
+
+@contextmanager
+def ablating(
+    model: torch.nn.Module,
+    layer: int,
+    heads: int | Iterable[int],
+    how: str = "zero",
+    *,
+    mean: torch.Tensor | None = None,
+) -> Iterator[None]:
+    """Run a model without some heads of a layer while the block runs; afterwards nothing stays patched.
+
+    Args:
+        model: any model whose attention `headwise.observe` sees.
+        layer: the number of the attention call within a run of the model, from 0.
+        heads: the head or the heads of that layer, from 0.
+        how: what stands in place of their outputs, one of `HOWS`.
+        mean: for `mean`: float (heads of the layer, width of a head), an entry of what `mean_outputs` returns.
+
+    Raises:
+        ObservationError: the model has no such head, or none of its attention could be seen in the block.
+        SettingsError, UnknownNameError: the way cannot be used.
+
+    >>> class Tiny(torch.nn.Module):
+    ...     def forward(self, x):  # float (windows, tokens, width), two heads
+    ...         heads = x.unflatten(-1, (2, -1)).transpose(1, 2)
+    ...         out = torch.nn.functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True)
+    ...         return out.transpose(1, 2).flatten(2)
+    >>> model, x = Tiny(), torch.tensor([[[1.0, 2.0], [3.0, 6.0]]])
+    >>> with ablating(model, layer=0, heads=1):
+    ...     model(x)[0, :, 1].tolist()
+    [0.0, 0.0]
+    >>> with ablating(model, layer=0, heads=1, how="even"):
+    ...     model(x)[0, :, 1].tolist()
+    [2.0, 4.0]
+    """
+    chosen = list(heads) if isinstance(heads, Iterable) else [heads]
+    way = known_way(how)
+    if way == "mean" and mean is None:
+        message = "a head is replaced by its mean, but no mean was given; give `mean`, as `mean_outputs` returns it"
+        raise SettingsError(message)
+    layers = done = 0
+
+    def replace(call: KernelCall) -> torch.Tensor | None:
+        nonlocal layers, done
+        layers = max(layers, call.layer + 1)
+        if call.layer != layer:
+            return None
+        done += 1
+        _refuse_missing_heads(call, chosen)
+        output = call.output.clone()  # (windows, heads, queries, width)
+        output[:, chosen] = _replacement(call, chosen, way, mean)
+        return output
+
+    with watching(model, replace):
+        yield
+    if not done:
+        message = f"nothing was ablated: layer {layer} was asked for, but {layers} layers of attention were seen to run"
+        raise ObservationError(message)
+
+
+def mean_outputs(
+    model: torch.nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
+) -> tuple[torch.Tensor, ...]:
+    """Return what each head gives on average, for each layer float32 (heads, width of a head).
+
+    The mean is over the tokens that are real, of all windows that the model reads.
+
+    Args:
+        model: any model whose attention `headwise.observe` sees.
+        batches: ids, int64 (windows, tokens), each with what is real among them, bool (windows, tokens).
+    """
+    sums: dict[int, torch.Tensor] = {}
+    rows = 0
+    for ids, real in batches:
+        rows += int(real.sum())
+
+        def add(call: KernelCall, real: torch.Tensor = real) -> None:
+            total = torch.einsum("whtd,wt->hd", call.output, real.to(call.output))  # (heads, width)
+            sums[call.layer] = sums.get(call.layer, 0) + total.cpu().double()
+
+        with torch.no_grad(), watching(model, add):
+            model(ids)
+    return tuple((sums[layer] / max(rows, 1)).float() for layer in sorted(sums))
+
+
+def _replacement(call: KernelCall, chosen: list[int], how: How, mean: torch.Tensor | None) -> torch.Tensor | float:
+    """Return what stands in place of the outputs of these heads, broadcastable to (windows, heads, queries, width)."""
+    if how == "even":
+        return _even_outputs(call, chosen)
+    if how == "zero" or mean is None:
+        return 0.0
+    heads, width = call.output.shape[1], call.output.shape[3]
+    if mean.shape != (heads, width):
+        message = (
+            f"{call.attention.layer} has {heads} heads of width {width}, but the mean that was given is "
+            f"{tuple(mean.shape)}; give that of its layer, as `mean_outputs` returns it"
+        )
+        raise SettingsError(message)
+    return mean[chosen, None].to(call.output)  # (heads, 1, width)
+
+
+def _even_outputs(call: KernelCall, chosen: list[int]) -> torch.Tensor:
+    """Return what these heads give where each attends evenly to all that it can see, (windows, heads, queries, width).
+
+    What can be seen is the call's mask; a bias that a mask adds to the scores is no part of it.
+    """
+    windows, heads = call.output.shape[:2]
+    differing = range(windows) if call.attention.mask is not None else range(1)
+    visible = torch.stack([call.attention.visible(window, slice(None)) for window in differing])
+    weights = even_weights(visible)[:, None].to(call.value)  # (windows or 1, 1, queries, keys)
+    group = heads // call.value.shape[1]  # heads that share their keys and values
+    return weights @ call.value[:, [head // group for head in chosen]]  # values: (windows, heads, keys, width)
+
+
+def _refuse_missing_heads(call: KernelCall, chosen: list[int]) -> None:
+    heads = call.output.shape[1]
+    missing = [head for head in chosen if not 0 <= head < heads]
+    if missing:
+        message = (
+            f"layer {call.layer} ({call.attention.layer}) has no head {missing[0]}; its heads are 0 to {heads - 1}"
+        )
+        raise ObservationError(message)

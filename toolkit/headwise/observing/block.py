@@ -1,0 +1,104 @@
+"""What an analyzer sees: consecutive query rows of one window, all heads of all layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+from headwise.text.tokens import Tokens
+
+
+class HeadName(NamedTuple):
+    """A head by its place: layer and head, both counted from 0 everywhere, as the field does.
+
+    >>> str(HeadName(0, 2))
+    'L0H2'
+    """
+
+    layer: int
+    head: int
+
+    def __str__(self) -> str:
+        return f"L{self.layer}H{self.head}"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Query rows of one window with their attention. Read-only: other analyzers see the same tensors.
+
+    `keys` counts the first keys of the window: those beyond what any of these rows can see may be left out, so it can
+    differ from block to block. Every query is among the keys, but in cross-attention.
+    """
+
+    weights: torch.Tensor
+    """float32 (heads, queries, keys); a row sums to 1 over what it can see, and is 0 elsewhere."""
+    heads: tuple[HeadName, ...]
+    """Who each entry of the first axis is; the even head that gives chance, where there is one, is `EVEN`."""
+    queries: torch.Tensor
+    """int64 (queries,): the places of these rows among the keys (in cross-attention: among `targets`), ascending."""
+    tokens: Tokens
+    """The keys: text, ids and classes, each (keys,)."""
+    visible: torch.Tensor
+    """bool (queries, keys): what the mask lets each query see."""
+    window_tokens: Tokens
+    """All tokens of the window, (tokens of the window,): also those beyond the keys. For what a token is (where a word
+    ends, what a word depends on); a row attends to keys alone."""
+    window: int = 0
+    """The number of the window, through everything that was observed."""
+    targets: Tokens | None = None
+    """Cross-attention alone: the tokens that the queries are of, which are not among the keys."""
+    _known: dict[Callable[[Block], torch.Tensor], torch.Tensor] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    def once(self, compute: Callable[[Block], torch.Tensor]) -> torch.Tensor:
+        """Return `compute(block)`, computed once for all analyzers that ask for it; not to be changed in place."""
+        if compute not in self._known:
+            self._known[compute] = compute(self)
+        return self._known[compute]
+
+    @property
+    def cross(self) -> bool:
+        """Whether the keys are of another text than the queries."""
+        return self.targets is not None
+
+    @property
+    def query_positions(self) -> torch.Tensor:
+        """int64 (queries,): the place of each query among the tokens of its document."""
+        source = self.window_tokens if self.targets is None else self.targets
+        return source.positions[self.queries]
+
+    @property
+    def distances(self) -> torch.Tensor:
+        """int64 (queries, keys): how far back each key lies from the query; negative where it lies ahead."""
+        keys = torch.arange(self.visible.shape[1], device=self.queries.device)  # (keys,)
+        return self.queries[:, None] - keys[None, :]
+
+
+EVEN = HeadName(-1, -1)
+"""The name of the head that attends evenly to all that it can see."""
+
+
+def even_weights(visible: torch.Tensor) -> torch.Tensor:
+    """Return even attention over the visible keys, float32 (queries, keys): every analyzer's chance.
+
+    >>> even_weights(torch.tensor([[True, False], [True, True]])).tolist()
+    [[1.0, 0.0], [0.5, 0.5]]
+    """
+    seen = visible.float()  # (queries, keys)
+    return seen / seen.sum(-1, keepdim=True).clamp(min=1)
+
+
+def seen_span(visible: torch.Tensor) -> torch.Tensor:
+    """Return, for each row, every key from the first to the last that it sees, bool (queries, keys).
+
+    >>> seen_span(torch.tensor([[False, True, False, True, False]])).tolist()
+    [[False, True, True, True, False]]
+    """
+    seen = visible.int()  # (queries, keys)
+    after_first = seen.cummax(-1).values
+    before_last = seen.flip(-1).cummax(-1).values.flip(-1)
+    return (after_first & before_last).bool()

@@ -1,0 +1,1 @@
+"""Draws: figures, fonts, and the sections of a page."""

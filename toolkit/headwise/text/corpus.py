@@ -1,0 +1,262 @@
+"""name or path -> corpus: finds a registered corpus, or reads people's own files through the loaders.
+
+What a corpus gives is streamed and made fit for use: documents without a visible character are left out, and what no
+file can store is replaced; both are told through the `headwise` logger.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from headwise.contracts import Corpus, Loader, ReadOptions
+from headwise.errors import CorpusError, HeadwiseError, PluginError, UnknownNameError
+from headwise.registry import Offered, Registry
+from headwise.text.document import Document
+
+logger = logging.getLogger("headwise")
+
+WANTED = "corpus, file or folder"
+NAMED = 3
+"""How many of the documents or files that were left out are named when it is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedCorpus:
+    """A corpus that is ready to be read, as often as needed."""
+
+    name: str
+    source: str
+    licence: str
+    documents: Callable[[], Iterator[Document]]
+    """Yields the documents in a fixed order; raises CorpusError where nothing in them can be used."""
+    size: int | None = None
+    """Bytes, where they are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One of people's own files: what reads it, and what its documents are called."""
+
+    path: Path
+    label: str
+    loader: Offered
+
+
+def open_corpus(name_or_path: str, options: ReadOptions, registry: Registry) -> OpenedCorpus:
+    """Open a registered corpus by its name, or a file, or a folder of files.
+
+    A registered name wins over a file of the same name. In a folder every file that some loader reads is taken, in
+    the order of paths, with those of folders inside it; hidden ones are not.
+
+    Raises:
+        UnknownNameError: neither a registered corpus nor a path, with the nearest name.
+        CorpusError: a path that cannot be read or holds no file that a loader knows.
+    """
+    registered = {offer.name: offer for offer in registry.offered("corpus")}
+    if name_or_path in registered:
+        return _registered(registered[name_or_path])
+    path = Path(name_or_path)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise UnknownNameError(WANTED, _storable(name_or_path), registered) from None
+    except OSError as error:
+        raise CorpusError(_cannot_read(path, error)) from None
+    if not name_or_path:  # Path("") would be the working directory
+        raise UnknownNameError(WANTED, name_or_path, registered)
+    try:
+        return _own_files(path, options, registry)
+    except OSError as error:
+        raise CorpusError(_cannot_read(Path(error.filename or path), error)) from None
+
+
+def _registered(offer: Offered) -> OpenedCorpus:
+    corpus = cast(Corpus, offer.value)
+
+    def documents() -> Iterator[Document]:
+        return _guarded(corpus.documents, f"the corpus '{corpus.name}' ({offer.origin})")
+
+    return OpenedCorpus(corpus.name, corpus.source, corpus.licence, _Usable(corpus.name, documents), corpus.size)
+
+
+# -- people's own files ------------------------------------------------------------------------------------------------
+
+
+def _own_files(path: Path, options: ReadOptions, registry: Registry) -> OpenedCorpus:
+    files = _files_of_folder(path, registry) if path.is_dir() else [_single_file(path, registry)]
+    name = _storable((path.resolve().name or "corpus") if path.is_dir() else path.stem)
+
+    def documents() -> Iterator[Document]:
+        for file in files:
+            yield from _loaded(file, options)
+
+    size = sum(file.path.stat().st_size for file in files)
+    return OpenedCorpus(name, _storable(str(path)), "not stated", _Usable(name, documents), size)
+
+
+def _single_file(path: Path, registry: Registry) -> _File:
+    if not path.is_file():
+        message = f"{path} is neither a file nor a folder; save what it gives to a file and name that"
+        raise CorpusError(message)
+    loaders = _loaders(registry)
+    loader = loaders.get(path.suffix.lower())
+    if loader is None:
+        ending = f"that end in '{path.suffix}'" if path.suffix else "without an ending"
+        message = f"{path} cannot be read: no loader knows files {ending}; rename it to one of {_listed(loaders)}"
+        raise CorpusError(message)
+    return _File(path, path.stem, loader)
+
+
+def _files_of_folder(folder: Path, registry: Registry) -> list[_File]:
+    loaders = _loaders(registry)
+    paths = sorted(_walk(folder), key=lambda path: path.relative_to(folder).parts)
+    known = [path for path in paths if path.suffix.lower() in loaders and path.is_file()]
+    if not known:
+        message = f"{folder} holds no file that can be read as text; put files there that end in {_listed(loaders)}"
+        raise CorpusError(message)
+    if len(known) < len(paths):
+        taken = set(known)
+        others = [str(path.relative_to(folder)) for path in paths if path not in taken]
+        logger.warning("%s: left out %s that no loader reads: %s", folder, _count(len(others), "file"), _some(others))
+    # `a.txt` and `a.csv` keep their endings in the names of their documents, others do not need them.
+    stems = [path.relative_to(folder).with_suffix("").as_posix() for path in known]
+    times = Counter(stems)
+    return [
+        _File(
+            path,
+            stem if times[stem] == 1 else path.relative_to(folder).as_posix(),
+            loaders[path.suffix.lower()],
+        )
+        for path, stem in zip(known, stems, strict=True)
+    ]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place, name) for name in names if not name.startswith("."))
+
+
+def _loaders(registry: Registry) -> dict[str, Offered]:
+    """Return the loader of each file name ending; two loaders of one ending are an error that names both."""
+    by_suffix: dict[str, Offered] = {}
+    for offer in registry.offered("loader"):
+        for suffix in cast(Loader, offer.value).suffixes:
+            if suffix in by_suffix:
+                message = (
+                    f"files that end in '{suffix}' are read by two loaders, of {by_suffix[suffix].origin} and of "
+                    f"{offer.origin}; uninstall one of them"
+                )
+                raise PluginError(message)
+            by_suffix[suffix] = offer
+    return by_suffix
+
+
+def _loaded(file: _File, options: ReadOptions) -> Iterator[Document]:
+    loader = cast(Loader, file.loader.value)
+    what = f"the loader '{loader.name}' ({file.loader.origin}), reading {file.path},"
+    for document in _guarded(lambda: loader.load(file.path, options), what):
+        # Loaders call documents after the file's stem; in a folder two files may share it.
+        yield replace(document, name=file.label + document.name.removeprefix(file.path.stem))
+
+
+# -- what is given on --------------------------------------------------------------------------------------------------
+
+
+def _guarded(documents: Callable[[], Iterable[Document]], what: str) -> Iterator[Document]:
+    """Yield what a plugin gives; where it breaks, say which one it was."""
+    try:
+        for document in documents():
+            yield _checked(document, what)
+    except HeadwiseError:
+        raise
+    except Exception as error:
+        message = f"{what} failed with {type(error).__name__}: {error}; tell its author"
+        raise PluginError(message) from error
+
+
+def _checked(document: object, what: str) -> Document:
+    if not isinstance(document, Document):
+        message = f"{what} gave {type(document).__name__} where a Document is expected; tell its author"
+        raise PluginError(message)
+    return document
+
+
+class _Usable:
+    """Gives the documents that hold a visible character; tells once what was left out or replaced."""
+
+    def __init__(self, name: str, documents: Callable[[], Iterator[Document]]) -> None:
+        self._name = name
+        self._documents = documents
+        self._told = False
+
+    def __call__(self) -> Iterator[Document]:
+        kept = False
+        blank: list[str] = []
+        blanks = replaced = 0
+        for document in self._documents():
+            if not document.text.strip():
+                blanks += 1
+                blank += [document.name] if blanks <= NAMED else []
+                continue
+            kept = True
+            fit = _storable(document.text)
+            replaced += fit != document.text
+            yield replace(document, name=_storable(document.name), text=fit)
+        if not kept:
+            what = f"{_count(blanks, 'document')} with nothing but white space" if blanks else "it has no document"
+            message = f"the corpus {self._name} holds no text: {what}; give it a text with at least one character"
+            raise CorpusError(message)
+        if not self._told:
+            self._tell(blanks, blank, replaced)
+
+    def _tell(self, blanks: int, blank: list[str], replaced: int) -> None:
+        self._told = True
+        if blanks:
+            logger.warning(
+                "%s: left out %s without text: %s", self._name, _count(blanks, "document"), _some(blank, blanks)
+            )
+        if replaced:
+            logger.warning(
+                "%s: halves of surrogate pairs, which no file can store, were replaced by U+FFFD in %s",
+                self._name, _count(replaced, "document"),
+            )  # fmt: skip
+
+
+def _storable(text: str) -> str:
+    r"""Replace lone surrogates, one for one, so that places in the text stay what they are.
+
+    >>> _storable("天\ud800子")
+    '天\ufffd子'
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+    return text
+
+
+def _cannot_read(path: Path, error: OSError) -> str:
+    return f"{_storable(str(path))} cannot be read: {error.strerror or error}; check the path and its permissions"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _some(names: list[str], total: int | None = None) -> str:
+    shown = ", ".join(_storable(name) for name in names[:NAMED])
+    return shown + (", ..." if (len(names) if total is None else total) > NAMED else "")
+
+
+def _listed(loaders: Iterable[str]) -> str:
+    return ", ".join(sorted(loaders))

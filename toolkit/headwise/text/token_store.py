@@ -1,0 +1,119 @@
+"""Reads tokens.parquet back, document by document, without holding the corpus in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from headwise.errors import RunFolderError
+from headwise.run_folder import writing
+from headwise.text.tokens import TOKEN_CLASSES, Tokens
+from headwise.text.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a document's tokens stand."""
+
+    row_group: int
+    first: int
+    length: int
+
+
+class TokenStore:
+    """The tokens of a run: names and lengths in memory, the rest read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = pq.ParquetFile(path)
+        except FileNotFoundError:
+            message = f"{path} is missing; run the same command again to make it anew"
+            raise RunFolderError(message) from None
+        except (pa.ArrowInvalid, OSError) as error:
+            message = f"{path} is damaged or cut short ({str(error).splitlines()[0]}); remove the run and make it again"
+            raise RunFolderError(message) from None
+        self._places: dict[str, _Place] = {}
+        for group in range(self._file.num_row_groups):
+            self._index(group)
+        self._last: tuple[int, pa.Table] | None = None
+
+    def _index(self, group: int) -> None:
+        runs = pc.run_end_encode(self._file.read_row_group(group, columns=["document"])["document"].combine_chunks())
+        first = 0
+        for end, name in zip(runs.run_ends.to_pylist(), runs.values.to_pylist(), strict=True):
+            self._places[name] = _Place(group, first, end - first)
+            first = end
+
+    @property
+    def names(self) -> list[str]:
+        """The documents, in the order of the corpus."""
+        return list(self._places)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each document."""
+        return [place.length for place in self._places.values()]
+
+    def length(self, document: str) -> int:
+        """Tokens of one document."""
+        return self._places[document].length
+
+    def tokens(self, document: str) -> Tokens:
+        """Return the tokens of one document."""
+        place = self._places[document]
+        if self._last is None or self._last[0] != place.row_group:
+            self._last = (place.row_group, self._file.read_row_group(place.row_group))
+        table = self._last[1].slice(place.first, place.length)
+        column = {
+            name: torch.from_numpy(table[name].to_numpy().copy()) for name in table.column_names
+            if name not in {"document", "token"}
+        }  # fmt: skip
+        return Tokens(
+            texts=tuple(table["token"].to_pylist()),
+            ids=column["id"].long(),
+            positions=column["position"].long(),
+            starts=column["start"],
+            ends=column["end"],
+            padding=torch.zeros(place.length, dtype=torch.bool),
+            **{name: column[name] for name in TOKEN_CLASSES if name != "padding"},
+        )
+
+    def documents(self) -> Iterator[Tokens]:
+        """Return the tokens of every document, in the order of the corpus."""
+        return map(self.tokens, self.names)
+
+    def ids(self, path: Path) -> npt.NDArray[np.int32]:
+        """Return the ids of all tokens, int32 (tokens,), as a memory map of a file that is made at `path`."""
+        with writing(path) as temporary, temporary.open("wb") as file:  # not through the map: a full disk must be told
+            for batch in self._file.iter_batches(columns=["id"]):
+                file.write(batch["id"].to_numpy().astype(np.int32).tobytes())
+        return np.memmap(path, dtype=np.int32, mode="r")
+
+    def vocabulary(self, *, unknown: bool, size: int) -> Vocabulary:
+        """Rebuild the vocabulary that the ids were taken from, `size` tokens without padding and unknown."""
+        tokens: dict[int, str] = {}
+        for batch in self._file.iter_batches(columns=["id", "token"]):
+            ids, first = np.unique(batch["id"].to_numpy(), return_index=True)
+            texts = batch["token"].take(pa.array(first)).to_pylist()
+            for index, text in zip(ids.tolist(), texts, strict=True):
+                if index < size:
+                    tokens.setdefault(index, text)
+        return Vocabulary(tuple(tokens[index] for index in range(size)), unknown)
+
+
+def windows(tokens: Tokens, context: int) -> Iterator[Tokens]:
+    """Cut a document's tokens in windows of at most `context` tokens.
+
+    >>> [window.texts for window in windows(Tokens.of("話說大宋仁"), 3)]
+    [('話', '說', '大'), ('宋', '仁')]
+    """
+    for first in range(0, len(tokens), context):
+        yield tokens[first : first + context]

@@ -1,0 +1,147 @@
+"""corpus -> tokens: writes tokens.parquet and decides the vocabulary and the windows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headwise import progress
+from headwise.contracts import Recipe, Tokenizer
+from headwise.errors import CorpusError, SettingsError
+from headwise.run_folder import RunFolder
+from headwise.settings import RecipeSettings
+from headwise.tables import TOKENS
+from headwise.text.corpus import OpenedCorpus
+from headwise.text.document import Document
+from headwise.text.tokens import TOKEN_CLASSES, Tokens
+from headwise.text.vocabulary import Vocabulary
+
+ROW_GROUP = 65_536
+"""Tokens of a row group, at least; a document is never parted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one look through the corpus tells."""
+
+    counts: Counter[str]
+    documents: int
+    tokens: int
+    longest: int
+    """Tokens of the longest document."""
+    characters: int
+    sha256: str
+    """Of the names and texts of all documents, in order."""
+
+
+def survey(corpus: OpenedCorpus, tokenizer: Tokenizer) -> Survey:
+    """Look through the corpus once: count tokens, check names, hash the texts.
+
+    Raises:
+        CorpusError: two documents of one name, or no document with a token.
+    """
+    counts: Counter[str] = Counter()
+    names: set[str] = set()
+    digest = hashlib.sha256()
+    longest = characters = 0
+    with progress.task(f"Reading {corpus.name}") as task:
+        for document in corpus.documents():
+            if document.name in names:
+                message = f"the corpus {corpus.name} has two documents called '{document.name}'; give each its own name"
+                raise CorpusError(message)
+            names.add(document.name)
+            texts = [document.text[start:end] for start, end in tokenizer.spans(document.text)]
+            counts.update(texts)
+            longest = max(longest, len(texts))
+            characters += len(document.text)
+            _add(digest, document)
+            task.advance()
+    if longest == 0:
+        message = f"the corpus {corpus.name} has no token that is not white space; give it some text"
+        raise CorpusError(message)
+    return Survey(counts, len(names), counts.total(), longest, characters, digest.hexdigest())
+
+
+def sha256(corpus: OpenedCorpus) -> str:
+    """Return the sha256 of the names and texts of all documents, in order, in hexadecimal."""
+    digest = hashlib.sha256()
+    with progress.task(f"Checking {corpus.name}") as task:
+        for document in corpus.documents():
+            _add(digest, document)
+            task.advance()
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, document: Document) -> None:
+    for part in (document.name, document.text):
+        digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
+
+
+def resolved_context(settings: RecipeSettings, recipe: Recipe, longest: int) -> int:
+    """Return how many tokens the model reads at once: as told, or the recipe's default, but no more than there are.
+
+    Raises:
+        SettingsError: told to read more tokens at once than the longest document has.
+    """
+    if settings.context is None:
+        return min(recipe.default_context, longest)
+    if settings.context > longest:
+        message = (
+            f"a context of {settings.context} tokens is longer than any text: the longest document has {longest}; "
+            f"use --context {longest} or less"
+        )
+        raise SettingsError(message)
+    return settings.context
+
+
+def write_tokens(
+    folder: RunFolder, corpus: OpenedCorpus, tokenizer: Tokenizer, vocabulary: Vocabulary, context: int, total: int
+) -> None:
+    """Write tokens.parquet: every token of every document, in order, cut in windows of `context` tokens."""
+    with (
+        folder.writing("tokens.parquet") as path,
+        pq.ParquetWriter(path, TOKENS, compression="zstd") as writer,
+        progress.task("Writing tokens", total=total) as task,
+    ):
+        for batch in _batches(_tables(corpus.documents(), tokenizer, vocabulary, context)):
+            writer.write_table(batch, row_group_size=batch.num_rows)
+            task.advance(batch.num_rows)
+
+
+def _tables(
+    documents: Iterable[Document], tokenizer: Tokenizer, vocabulary: Vocabulary, context: int
+) -> Iterator[pa.Table]:
+    for document in documents:
+        tokens = Tokens.of(document, tokenizer, vocabulary)
+        if not len(tokens):
+            continue
+        columns = {
+            "document": pa.repeat(document.name, len(tokens)),
+            "window": (tokens.positions // context).numpy(),
+            "position": tokens.positions.numpy(),
+            "token": list(tokens.texts),
+            "id": tokens.ids.numpy(),
+            "start": tokens.starts.numpy(),
+            "end": tokens.ends.numpy(),
+            **{name: getattr(tokens, name).numpy() for name in TOKEN_CLASSES if name != "padding"},
+        }
+        yield pa.table({field.name: pa.array(columns[field.name]).cast(field.type) for field in TOKENS}, schema=TOKENS)
+
+
+def _batches(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Gather small documents, so that a corpus of many lines does not become as many row groups."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += table.num_rows
+        if rows >= ROW_GROUP:
+            yield pa.concat_tables(waiting)
+            waiting, rows = [], 0
+    if waiting:
+        yield pa.concat_tables(waiting)

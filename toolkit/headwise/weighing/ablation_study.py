@@ -1,0 +1,219 @@
+"""The ablation study of a run: what the loss gains without each head, how sure that is, and beside what.
+
+Each head is ablated alone, in each way, and the loss of every token is taken beside that of the whole model. The change
+is a mean over tokens, so its interval comes as those of measurements do: over documents, or over contiguous stretches
+of tokens where there are few documents. Beside it stands a control, what drawing one of the other heads of the layer at
+random would cost (the mean of their changes), and how far the head lies above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from scipy.stats import false_discovery_control, spearmanr
+
+from headwise import progress
+from headwise.errors import ObservationError, PluginError
+from headwise.models.model_store import LoadedModel
+from headwise.observing.ablation import How, ablating, mean_outputs
+from headwise.observing.block import HeadName
+from headwise.observing.kernel_calls import KernelCall, watching
+from headwise.tables import ABLATION
+from headwise.weighing.evidence import FEWEST_DOCUMENTS
+from headwise.weighing.held_out import HeldOutText, token_losses
+from headwise.weighing.importance import importance
+from headwise.weighing.resampling import Resampling
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+STRETCH_TOKENS = 16
+"""Tokens of a stretch, where stretches are resampled."""
+FEWEST_RANKED = 3
+"""Heads that a rank correlation needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class AblationStudy:
+    """What ablating every head of a model showed."""
+
+    table: pd.DataFrame
+    """One row for each way and head, as `headwise.tables.ABLATION`."""
+    agreement: float | None
+    """Spearman's rank correlation, over the heads, of importance and what setting the head to zero changes; None where
+    heads were not set to zero, or are too few or too much alike to be ranked."""
+
+
+def ablation_study(
+    loaded: LoadedModel, text: HeldOutText, *, ways: Sequence[How], pad_to: int | None, resampling: Resampling
+) -> AblationStudy:
+    """Ablate every head of a model in each of these ways, and estimate its importance.
+
+    Args:
+        loaded: the model, whose recipe has `losses`.
+        text: what it reads; some token of it has a loss.
+        ways: what stands in place of a head's output.
+        pad_to: pad every window to this length; None: to the longest of its batch.
+        resampling: how intervals are drawn.
+
+    Raises:
+        ObservationError: no attention of the model can be seen.
+        SettingsError, PluginError: the recipe's losses are missing, failed or cannot be used.
+    """
+    loaded.model.eval()
+    batches = tuple(text.batches(loaded, pad_to))
+    means = mean_outputs(loaded.model, [(ids, ids != loaded.vocabulary.padding_id) for ids in batches])
+    if not means:
+        message = "no attention of this model can be seen, so none of its heads can be ablated"
+        raise ObservationError(message)
+    heads = [HeadName(layer, head) for layer, mean in enumerate(means) for head in range(len(mean))]
+    whole = _whole_losses(loaded, batches, means)  # (tokens,)
+    units = _Units.of(text, batches, whole)
+    with progress.task("Estimating importance"):
+        estimates = torch.cat(importance(loaded.model, partial(token_losses, loaded), batches)).numpy()  # (heads,)
+    changes = np.empty((len(units.tokens), len(ways), len(heads)))
+    with progress.task("Ablating heads", total=len(ways) * len(heads)) as task:
+        for way, how in enumerate(ways):
+            for place, (layer, head) in enumerate(heads):
+                with ablating(loaded.model, layer, head, how, mean=means[layer]):
+                    without = _losses(loaded, batches)
+                changes[:, way, place] = units.sums(without) - units.losses
+                task.advance()
+    return _weighed(changes, units, ways, heads, estimates, resampling)
+
+
+def _losses(loaded: LoadedModel, batches: Sequence[torch.Tensor]) -> Floats:
+    """Return the loss of each token of all batches, one after the other, float64 (tokens,); NaN where there is none."""
+    with torch.no_grad():
+        return np.concatenate([token_losses(loaded, ids).cpu().double().numpy().ravel() for ids in batches])
+
+
+def _whole_losses(loaded: LoadedModel, batches: Sequence[torch.Tensor], means: Sequence[torch.Tensor]) -> Floats:
+    """Return the losses of the whole model; refuse losses that run it otherwise than by calling it."""
+    seen: dict[int, int] = {}  # layer -> heads
+
+    def note(call: KernelCall) -> None:
+        seen[call.layer] = call.output.shape[1]
+
+    with watching(loaded.model, note):
+        losses = _losses(loaded, batches)
+    if seen != {layer: len(mean) for layer, mean in enumerate(means)}:
+        message = (
+            f"`losses` of the recipe '{loaded.recipe.name}' runs other layers of attention than the model has; it must "
+            "run the whole model, by calling it"
+        )
+        raise PluginError(message)
+    return losses
+
+
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """What is resampled: documents, or contiguous stretches of tokens. Tokens without a loss are in none."""
+
+    counted: npt.NDArray[np.bool_]
+    """(tokens,): which tokens have a loss, of all that the model reads."""
+    places: Integers
+    """(counted tokens,): the unit of each."""
+    tokens: Floats
+    """(units,): how many."""
+    losses: Floats
+    """(units,): the sum of their losses, of the whole model."""
+    sequence: Integers | None
+    """(units,): the number of the document that each stretch lies in; None where units are documents."""
+
+    @classmethod
+    def of(cls, text: HeldOutText, batches: Sequence[torch.Tensor], whole: Floats) -> _Units:
+        """Part the tokens by the losses of the whole model, float64 (tokens,)."""
+        counted = np.isfinite(whole)
+        widths = np.repeat([ids.shape[1] for ids in batches], [ids.shape[0] for ids in batches])  # (windows,)
+        window = np.repeat(np.arange(len(widths)), widths)[counted]
+        place = np.concatenate([np.arange(width) for width in widths])[counted]
+        document = text.documents[window]
+        if len(np.unique(document)) >= FEWEST_DOCUMENTS:
+            _, places = np.unique(document, return_inverse=True)
+            sequence = None
+        else:
+            _, first, places = np.unique(
+                window * widths.max() + place // STRETCH_TOKENS, return_index=True, return_inverse=True
+            )
+            sequence = document[first]
+        tokens = np.bincount(places).astype(np.float64)
+        losses = np.bincount(places, weights=whole[counted]).astype(np.float64)
+        return cls(counted, places, tokens, losses, sequence)
+
+    def sums(self, losses: Floats) -> Floats:
+        """Return the sums of these losses, float64 (tokens,), by unit."""
+        counted = losses[self.counted]
+        if not np.isfinite(counted).all():
+            message = "without one of its heads the model gives losses that are no finite numbers"
+            raise ObservationError(message)
+        return np.bincount(self.places, weights=counted).astype(np.float64)
+
+
+def _weighed(
+    changes: Floats,
+    units: _Units,
+    ways: Sequence[How],
+    heads: Sequence[HeadName],
+    estimates: Floats,
+    resampling: Resampling,
+) -> AblationStudy:
+    """Put changes, sums over tokens (units, ways, heads), beside their controls, with intervals."""
+    layers = np.array([head.layer for head in heads])
+    control = _control(changes, layers).reshape(len(changes), -1)  # (units, ways x heads)
+    flat = changes.reshape(control.shape)
+    rows = np.tile(units.tokens[:, None], flat.shape[1])
+    found = resampling.intervals(flat, rows, units.sequence)
+    controlled = ~np.isnan(control)
+    over = resampling.intervals(np.where(controlled, flat - control, 0.0), rows * controlled, units.sequence)
+    total = units.tokens.sum()
+    q = false_discovery_control(found.p.reshape(len(ways), -1), axis=1)
+    table = pd.DataFrame(
+        {
+            "layer": np.tile(layers, len(ways)),
+            "head": np.tile([head.head for head in heads], len(ways)),
+            "how": np.repeat(ways, len(heads)),
+            "tokens": int(total),
+            "loss": units.losses.sum() / total,
+            "change": flat.sum(0) / total,
+            "low": found.low,
+            "high": found.high,
+            "p": found.p,
+            "q": q.ravel(),
+            "control": control.sum(0) / total,
+            "over_control": (flat - control).sum(0) / total,
+            "over_control_low": over.low,
+            "over_control_high": over.high,
+            "importance": np.tile(estimates, len(ways)),
+            "method": found.method,
+        },
+        columns=ABLATION.names,
+    )
+    return AblationStudy(table, _agreement(table))
+
+
+def _control(changes: Floats, layers: Integers) -> Floats:
+    """Return the mean change for the other heads of each head's layer; (units, ways, heads) -> the same.
+
+    >>> _control(np.array([[[1.0, 2.0, 6.0, 9.0]]]), np.array([0, 0, 0, 1])).tolist()
+    [[[4.0, 3.5, 1.5, nan]]]
+    """
+    alike = (layers[:, None] == layers).astype(np.float64)  # (heads, heads): in the same layer
+    others = alike.sum(1) - 1  # (heads,)
+    control = np.full_like(changes, np.nan)
+    np.divide(changes @ alike - changes, others, out=control, where=others > 0)
+    return control
+
+
+def _agreement(table: pd.DataFrame) -> float | None:
+    """Return the rank correlation of importance and what setting to zero changes, over the heads."""
+    zeroed = table[table["how"] == "zero"]
+    if len(zeroed) < FEWEST_RANKED or zeroed[["change", "importance"]].nunique().min() == 1:
+        return None
+    return float(spearmanr(zeroed["importance"], zeroed["change"]).statistic)

@@ -1,0 +1,197 @@
+"""evidence -> verdicts: each thing that is said of attention heads is held against what a run measured.
+
+Whether a head clears the margin over a null is answered by yes, no or open. A head does what is claimed where it clears
+every null, so its answer is the least of them; a claim asks for some head, so its answer is the greatest over heads and
+analyzers (Kleene's logic of three values). What was not measured is open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from headwise import progress
+from headwise.contracts import Analyzer, Claim, Verdict
+from headwise.errors import PluginError, RunFolderError, nearest
+from headwise.format import format_value
+from headwise.measuring.preparation import lacking_modules
+from headwise.observing.block import HeadName
+from headwise.tables import READINGS
+from headwise.weighing.roles import LEAST_LEFT
+from headwise.weighing.summary import says
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.registry import Offered, Registry
+    from headwise.run import Run
+
+SIGNIFICANT = 0.05
+"""A head clears a null where its q-value is under this one."""
+NO, OPEN, YES = 0, 1, 2
+WORDS: tuple[Literal["not supported", "not decidable", "supported"], ...] = (
+    "not supported", "not decidable", "supported",
+)  # fmt: skip
+"""The verdict that each answer makes."""
+CANDIDATE = ["analyzer", "layer", "head"]
+
+
+def offered_claims(registry: Registry) -> list[Offered]:
+    """Return every claim that is installed, in the order in which its plugin tells them."""
+    return [registry.find(kind, name) for plugin in registry.plugins for kind, name in plugin.offers if kind == "claim"]
+
+
+def decide(run: Run, registry: Registry) -> list[Verdict]:
+    """Decide every installed claim on a run, in the order of `offered_claims`.
+
+    A claim that fails is not decidable, and says why; with a strict registry it raises PluginError.
+
+    Raises:
+        RunFolderError: the run was not analyzed.
+    """
+    if "analyze" not in run.manifest["steps"]:
+        message = f"{run.path} was not analyzed, so no claim can be decided; run `headwise analyze {run.path}` first"
+        raise RunFolderError(message)
+    evidence = run.evidence(reading=None, null=None)
+    claims = offered_claims(registry)
+    verdicts = []
+    with progress.task("Deciding the claims", total=len(claims)) as task:
+        for offered in claims:
+            verdicts.append(_guarded(offered, run, evidence, registry))
+            task.advance()
+    return verdicts
+
+
+def _guarded(offered: Offered, run: Run, evidence: pd.DataFrame, registry: Registry) -> Verdict:
+    """Decide a claim; one that fails costs only itself, unless the registry is strict."""
+    try:
+        return _decided(cast(Claim, offered.value), run, evidence, registry)
+    except Exception as error:
+        message = f"the claim '{offered.name}' ({offered.origin}) failed: {type(error).__name__}: {error}"
+        if registry.strict:
+            raise PluginError(message) from error
+        return Verdict(claim=offered.name, verdict="not decidable", why=message)
+
+
+def answer(low: float, high: float, margin: float, *, q: float = 0) -> int:
+    """Tell whether an interval of an excess clears the margin: YES, NO, or OPEN where it straddles it or is missing.
+
+    >>> [WORDS[answer(low, high, 0.05)] for low, high in [(0.1, 0.2), (-0.1, 0.05), (0.0, 0.1), (math.nan, math.nan)]]
+    ['supported', 'not supported', 'not decidable', 'not decidable']
+    """
+    if low > margin and q < SIGNIFICANT:
+        return YES
+    return NO if high <= margin else OPEN
+
+
+def _decided(claim: Claim, run: Run, evidence: pd.DataFrame, registry: Registry) -> Verdict:
+    if claim.decide is not None:
+        verdict: object = claim.decide(run)
+        if not isinstance(verdict, Verdict) or verdict.claim != claim.name:
+            message = f"its `decide` must return a Verdict of '{claim.name}'"
+            raise PluginError(message)
+        return verdict
+    missing = [reason for name in claim.analyzers if (reason := _unmeasured(name, run, registry))]
+    best, tried = _best(_answers(evidence, claim))
+    if best is None:
+        why = "; ".join(missing) or f"no row of this corpus counts for {' or '.join(claim.analyzers)}"
+        return Verdict(claim=claim.name, verdict="not decidable", why=why)
+    reached = max(best["answer"], OPEN) if missing else best["answer"]
+    told = {entry["name"]: entry for entry in run.manifest["steps"]["analyze"]["analyzers"]}
+    said = f"{HeadName(int(best['layer']), int(best['head']))} {says(best, told)}{_second_chance(best)}"
+    why = _why(claim, reached, tried, said, "; ".join(missing) if best["answer"] == NO else "")
+    return Verdict(claim=claim.name, verdict=WORDS[reached], why=why, **_numbers(best))
+
+
+def _why(claim: Claim, reached: int, tried: int, said: str, missing: str) -> str:
+    """Say in one sentence why a claim has this answer; `said` tells of the best of the heads that were tried."""
+    margin = f"the margin of {claim.margin:g}"
+    over = " over every null" if len(claim.nulls) > 1 else ""
+    if reached == YES:
+        return f"{said}, which clears {margin}{over}"
+    if missing:
+        return f"{missing}; no head clears {margin}{over} so far, nearest: {said}"
+    if reached == OPEN:
+        return f"it is open whether any head clears {margin}{over}, nearest: {said}"
+    which = f"none of {tried} heads clears" if tried > 1 else "the only head does not clear"
+    return f"{which} {margin}{over}, nearest: {said}"
+
+
+def _second_chance(best: Mapping[str, Any]) -> str:
+    """Say that a head clears some null without the first key alone, where the sentence does not say so already."""
+    if math.isnan(best["second_chance"]) or best["reading"] == READINGS[1]:
+        return ""
+    share = format_value(best["second_chance"], "share")
+    return f", held against chance with the first key left out, which takes {share}"
+
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+
+
+def _answers(evidence: pd.DataFrame, claim: Claim) -> pd.DataFrame:
+    """Return one row of the evidence for each analyzer, head and null of the claim, with its `answer`.
+
+    A head is read without the first key only as a second chance, where that answers better and enough is left. A null
+    that was not taken has a row of NaN, and is open.
+    """
+    import pandas as pd
+
+    rows = evidence[evidence["analyzer"].isin(claim.analyzers) & evidence["null"].isin(claim.nulls)]
+    rows = rows[(rows["reading"] == READINGS[0]) | (rows["left_out"] <= 1 - LEAST_LEFT)]
+    ends = zip(rows["low"], rows["high"], rows["q"], strict=True)
+    rows = rows.assign(answer=[answer(low, high, claim.margin, q=q) for low, high, q in ends])
+    rows = rows.assign(first=rows["reading"].map(READINGS.index), place=rows["analyzer"].map(claim.analyzers.index))
+    rows = rows.sort_values(["place", "layer", "head", "answer", "first"], ascending=[True, True, True, False, True])
+    rows = rows.drop_duplicates([*CANDIDATE, "null"])
+    every = rows[CANDIDATE].drop_duplicates().merge(pd.DataFrame({"null": claim.nulls}), how="cross")
+    full = every.merge(rows, on=[*CANDIDATE, "null"], how="left")
+    full["answer"] = full["answer"].fillna(OPEN)
+    full["reading"] = full["reading"].fillna(READINGS[0])
+    full["value"] = full["value"].fillna(full.groupby(CANDIDATE)["value"].transform("first"))
+    return full
+
+
+def _best(answers: pd.DataFrame) -> tuple[dict[str, Any] | None, int]:
+    """Return the null that is hardest for the best head, with the answer over all nulls, and the number of heads.
+
+    The best head is the one with the best answer, and of those the one whose smallest lower bound is largest.
+    """
+    if answers.empty:
+        return None, 0
+    hardest = answers.sort_values(["answer", "low"], na_position="first", kind="stable").drop_duplicates(CANDIDATE)
+    least = answers.groupby(CANDIDATE)[["low", "excess"]].min().add_prefix("least_")  # over the nulls that were taken
+    without = answers[answers["reading"] == READINGS[1]].groupby(CANDIDATE)["left_out"].max().rename("second_chance")
+    ranked = hardest.join(least, on=CANDIDATE).join(without, on=CANDIDATE).sort_index()
+    ranked = ranked.sort_values(["answer", "least_low", "least_excess"], ascending=False, kind="stable")
+    best = {str(column): value for column, value in ranked.iloc[0].items()}
+    return best | {"answer": int(best["answer"])}, len(answers[["layer", "head"]].drop_duplicates())
+
+
+def _numbers(best: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a verdict tells of the head that comes nearest."""
+    costs = {"cost": "ablation_change", "cost_low": "ablation_low", "cost_high": "ablation_high"}
+    return {
+        "analyzer": str(best["analyzer"]),
+        "layer": int(best["layer"]),
+        "head": int(best["head"]),
+        "null": str(best["null"]),
+        **{name: float(best[name]) for name in ("value", "chance", "low", "high", "q")},
+        **{name: float(best.get(column, math.nan)) for name, column in costs.items()},
+    }
+
+
+def _unmeasured(analyzer: str, run: Run, registry: Registry) -> str:
+    """Say why an analyzer did not measure the run; '' where it did."""
+    failed = next((one for one in run.manifest.get("failures", []) if one["name"] == analyzer), None)
+    if failed is not None:
+        return f"{analyzer} was left out: {failed['message']}"
+    if any(entry["name"] == analyzer for entry in run.manifest["steps"]["analyze"]["analyzers"]):
+        return ""
+    known = {one.name: one.value for one in registry.offered("analyzer") if isinstance(one.value, Analyzer)}
+    if analyzer not in known:
+        return f"no analyzer '{analyzer}' is installed; {nearest(analyzer, known)}"
+    again = f"run `headwise analyze {run.path}`"
+    if lacking_modules(known[analyzer]):
+        return f"{analyzer} needs {known[analyzer].extra}: install that, then {again}"
+    return f"{analyzer} was not there when the run was analyzed: {again}"

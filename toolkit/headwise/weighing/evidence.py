@@ -1,0 +1,129 @@
+"""measurements -> evidence: how far each head is from what a null gives, and how sure that is.
+
+A measurement over the corpus is a ratio, the sum over documents of value x rows by the sum of rows, and so is its
+excess over a null. `headwise.weighing.resampling` gives the interval and the p-value of that ratio, over documents or,
+where there are few of them, over stretches of rows; `headwise.weighing.roles` gives the roles that the evidence earns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control
+
+from headwise.tables import EVIDENCE, NULLS, READINGS
+from headwise.weighing.resampling import FEWEST_DRAWN, Floats, Integers, Intervals, Resampling
+
+FEWEST_DOCUMENTS = 20
+"""With fewer documents, stretches of rows are resampled."""
+RESOLUTION = 1e-6
+"""Weights are float32, so a smaller excess (relative to chance, where that is over 1) is rounding and counts as 0."""
+
+COLUMNS = ["layer", "head", "reading", "analyzer"]
+NULL_COLUMNS = dict(zip(NULLS, ("chance", "by_distance", "fixed_distance", "untrained"), strict=True))
+"""Null -> the column of the measurements that holds what it gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums over the rows of each unit (a document or a stretch), for each layer, head, reading and analyzer."""
+
+    names: pd.MultiIndex
+    """(columns,): layer, head, reading and analyzer, sorted."""
+    documents: Integers
+    """(units,): the number of the document that each unit belongs to."""
+    value: Floats
+    """(units, columns): value x rows."""
+    chance: Floats
+    """(units, columns): what the null gives x rows."""
+    excess: Floats
+    """(units, columns): (value - chance) x rows, without what is rounding."""
+    left_out: Floats
+    """(units, columns): left_out x rows."""
+    rows: Floats
+    """(units, columns)."""
+
+
+def weigh(measurements: pd.DataFrame, stretches: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+    """Return the evidence, with the columns of `headwise.tables.EVIDENCE` and no role yet.
+
+    There is one row for each layer, head, reading, analyzer and null, in this order; a null that was not taken and an
+    analyzer of which no row counts are left out. Documents are resampled where at least 20 of them have rows that
+    count, else stretches of rows; the column `method` names what was resampled. Where there is too little to resample
+    there is no interval: `low` and `high` are null and p is 1. q is Benjamini and Hochberg's, over all heads, readings
+    and analyzers of a null. The same seed gives the same bits, in whatever order the documents come.
+
+    Args:
+        measurements: columns of `headwise.tables.MEASUREMENTS`.
+        stretches: columns of `headwise.tables.STRETCHES`, the same measurements by stretch; may be empty.
+        resampling: how resamples are drawn.
+    """
+    names = {"document": sorted(measurements["document"].unique()), "reading": list(READINGS),
+             "analyzer": sorted(measurements["analyzer"].unique())}  # fmt: skip
+    kinds = {column: pd.CategoricalDtype(known) for column, known in names.items()}  # in order, and quick to group
+    whole, parts = measurements.astype(kinds), stretches.astype(kinds)
+    every = [_weighed(whole, parts, null, resampling) for null in NULLS]
+    evidence = pd.concat(every, ignore_index=True)
+    evidence["null"] = evidence["null"].astype(pd.CategoricalDtype(list(NULLS)))
+    evidence = evidence.sort_values([*COLUMNS, "null"], ignore_index=True)
+    texts = dict.fromkeys(("reading", "analyzer", "null"), "str")
+    return evidence.assign(role="").reindex(columns=EVIDENCE.names).astype(texts)
+
+
+def _weighed(measurements: pd.DataFrame, stretches: pd.DataFrame, null: str, resampling: Resampling) -> pd.DataFrame:
+    """Return the evidence against one null."""
+    documents = _sums(measurements, ["document"], NULL_COLUMNS[null])
+    parts = _sums(stretches, ["document", "stretch"], NULL_COLUMNS[null])
+    rows = documents.rows.sum(0)  # (columns,)
+    evidence = documents.names.to_frame(index=False)
+    evidence["null"] = null
+    evidence["rows"] = rows.astype(np.int64)
+    for name in ("value", "chance", "excess", "left_out"):
+        evidence[name] = getattr(documents, name).sum(0) / rows
+
+    counting = (documents.rows > 0).sum(0)  # (columns,)
+    places = parts.names.get_indexer(documents.names)  # -1: no stretches were kept, so documents have to do
+    enough = (counting >= FEWEST_DOCUMENTS) | ((places < 0) & (counting >= FEWEST_DRAWN))
+    by_document, by_stretch = enough.nonzero()[0], (~enough & (places >= 0)).nonzero()[0]
+    chosen = places[by_stretch]
+    told = [
+        _told(by_document, resampling.intervals(documents.excess[:, by_document], documents.rows[:, by_document])),
+        _told(by_stretch, resampling.intervals(parts.excess[:, chosen], parts.rows[:, chosen], parts.documents)),
+    ]
+    nothing = {"p": 1.0, "method": "no interval: too few stretches of rows"}
+    evidence = evidence.join(pd.concat(told)).fillna(nothing)
+    evidence["q"] = false_discovery_control(evidence["p"]) if len(evidence) else evidence["p"]
+    return evidence
+
+
+def _told(places: Integers, found: Intervals) -> pd.DataFrame:
+    """Return intervals as columns, for the rows at these places."""
+    method = pd.Series(found.method, index=places, dtype="str")
+    return pd.DataFrame({"low": found.low, "high": found.high, "p": found.p, "method": method}, index=places)
+
+
+def _sums(frame: pd.DataFrame, unit: list[str], null: str) -> _Sums:
+    """Sum up by unit what counts against one null; the order of the frame changes nothing."""
+    counted = frame[(frame["rows"] > 0) & frame[null].notna()]
+    units = counted.groupby(unit, sort=True, observed=True)
+    columns = counted.groupby(COLUMNS, sort=True, observed=True)
+    shape = (units.ngroups, columns.ngroups)
+    unit_number = units.ngroup().to_numpy()
+    places = unit_number * shape[1] + columns.ngroup().to_numpy()  # (rows of the frame,)
+    documents = np.zeros(shape[0], dtype=np.int64)
+    documents[unit_number] = counted["document"].cat.codes
+
+    rows, value, chance, left_out = (counted[name].to_numpy(np.float64) for name in ("rows", "value", null, "left_out"))
+    excess = value - chance
+    excess[np.abs(excess) <= RESOLUTION * np.maximum(1, np.abs(chance))] = 0
+
+    def table(sums: Floats) -> Floats:
+        filled: Floats = np.bincount(places, weights=sums, minlength=shape[0] * shape[1]).astype(np.float64)
+        return filled.reshape(shape)
+
+    names = pd.MultiIndex.from_frame(counted[COLUMNS].drop_duplicates().sort_values(COLUMNS))
+    parts: dict[str, Any] = {"value": value, "chance": chance, "excess": excess, "left_out": left_out}
+    return _Sums(names, documents, rows=table(rows), **{name: table(part * rows) for name, part in parts.items()})
