@@ -131,6 +131,10 @@ class Run:
         """
         return self._frame("exemplars.parquet")
 
+    def checks(self) -> pd.DataFrame:
+        """One row for each self-check of the weights: rows checked, the largest deviation, its bound, passed or not."""
+        return self._frame("checks.parquet")
+
     def exemplar(self, number: int) -> pd.DataFrame:
         """The text of one exemplar, by its label in the index of `exemplars()`: one row for each token of its window.
 

@@ -169,6 +169,15 @@ EXEMPLARS = pa.schema(  # of the rows that see enough keys to choose from
         pa.field("weights", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),
     ]
 )
+CHECKS = pa.schema(
+    [
+        pa.field("check", pa.string(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),  # rows of weights, (head, query), that it was made on
+        pa.field("largest", pa.float64(), nullable=False),  # the largest deviation over them
+        pa.field("bound", pa.float64(), nullable=False),  # the largest that passes
+        pa.field("passed", pa.bool_()),  # null where it could not be taken
+    ]
+)
 
 FILES: dict[str, pa.Schema] = {
     "tokens.parquet": TOKENS,
@@ -182,4 +191,5 @@ FILES: dict[str, pa.Schema] = {
     "ablation.parquet": ABLATION,
     "emergence.parquet": EMERGENCE,
     "exemplars.parquet": EXEMPLARS,
+    "checks.parquet": CHECKS,
 }

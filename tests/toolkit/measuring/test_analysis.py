@@ -28,7 +28,7 @@ from headwise.text.token_store import TokenStore
 
 TABLES = (
     "measurements.parquet", "stretches.parquet", "pairs.parquet", "profiles.parquet", "evidence.parquet",
-    "exemplars.parquet",
+    "exemplars.parquet", "checks.parquet",
 )  # fmt: skip
 
 

@@ -18,10 +18,14 @@ MOST_HEADS = 48
 def show_heads(folder: RunFolder, *, as_json: bool) -> None:
     """Print what each head does, where the report is, and what more could be measured."""
     from headwise.measuring.preparation import Missing, more_needed
+    from headwise.measuring.self_checks import failed_checks
     from headwise.run import Run
     from headwise.weighing.summary import summarize
 
-    heads = summarize(Run(folder))
+    run = Run(folder)
+    heads = summarize(run)
+    for warning in failed_checks(run):
+        note(warning)
     report = next((str(path) for path in folder.files_of("report")), None)
     if as_json:
         told = [{"layer": head.name.layer, "head": head.name.head, "role": head.role, "sentence": head.sentence,

@@ -35,6 +35,7 @@ from headwise.measuring.preparation import Missing, Options, parted
 from headwise.measuring.profile import ProfileSums
 from headwise.measuring.row_gathering import Gathered
 from headwise.measuring.row_order import Sample
+from headwise.measuring.self_checks import SelfChecks
 from headwise.observing.block import HeadName
 from headwise.registry import Offered, Registry
 from headwise.run_folder import RunFolder, writing
@@ -129,7 +130,9 @@ def measure_run(
     gathered = Gathered.merged(Gathered.of(load_file(chunk.rows)) for chunk in chunks)
     chosen = ChosenRows.of(gathered, store, work.sample.context, rows)
     stage.write_table("exemplars.parquet", chosen.table(work, executor, local))
-    return Measured(stage, [*files, "exemplars.parquet"], failures, missing, described(ready))
+    checks = SelfChecks.merged(_facts(chunk.sums)["checks"] for chunk in chunks)
+    stage.write_table("checks.parquet", checks.table())
+    return Measured(stage, [*files, "exemplars.parquet", "checks.parquet"], failures, missing, described(ready))
 
 
 def _work(
@@ -203,10 +206,16 @@ def _failures(parts: Sequence[Path]) -> list[Failure]:
     """Every analyzer that failed in any chunk, once."""
     found: dict[str, Failure] = {}
     for path in parts:
-        with safe_open(path, "pt") as file:
-            for failure in json.loads(file.metadata()["facts"])["failures"]:
-                found.setdefault(failure["name"], Failure(**failure))
+        for failure in _facts(path)["failures"]:
+            found.setdefault(failure["name"], Failure(**failure))
     return list(found.values())
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return the facts beside the sums of a chunk."""
+    with safe_open(path, "pt") as file:
+        facts: dict[str, Any] = json.loads(file.metadata()["facts"])
+        return facts
 
 
 def _chunks(work: Work, store: TokenStore) -> Iterator[Chunk]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import repeat
+from math import nan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from headwise.measuring.preparation import Missing, parted, prepared
 from headwise.measuring.profile import ProfileSums
 from headwise.measuring.row_gathering import Gathered, RowGathering
 from headwise.measuring.row_order import Sample
+from headwise.measuring.self_checks import SelfChecks
 from headwise.measuring.sums import DocumentSums, PartSums
 from headwise.models.model_store import LoadedModel, load_model
 from headwise.models.untrained import untrained
@@ -146,34 +148,39 @@ def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
     reader = opened(work, registry)
     nulls = Nulls(ProfileSums.of(load_file(work.profile)), untrained=reader.untrained is not None)
     measuring = Measuring.of(analyzers(work, registry).ready, strict=work.strict, readings=READINGS)
-    sums, gathered = measuring.whole(partial(_measured, reader, chunk, measuring, nulls))
+    sums, gathered, checks = measuring.whole(partial(_measured, reader, chunk, measuring, nulls))
     with writing(chunk.rows) as path:
         path.write_bytes(save(gathered.tensors()))
     with writing(chunk.sums) as path:
-        PartSums.of(sums).save(path, {"failures": [asdict(failure) for failure in measuring.failures]})
+        failures = [asdict(failure) for failure in measuring.failures]
+        PartSums.of(sums).save(path, {"failures": failures, "checks": checks.facts()})
 
 
 def _measured(
     reader: Opened, chunk: Chunk, measuring: Measuring, nulls: Nulls
-) -> tuple[dict[str, DocumentSums], Gathered]:
+) -> tuple[dict[str, DocumentSums], Gathered, SelfChecks]:
     """Measure the documents of a chunk."""
-    work = chunk.work
+    work, checks = chunk.work, SelfChecks()
     names = [one.name for one in measuring.analyzers]
     gathering = RowGathering(names, work.heads, work.sample, chunk.first)
     measuring.listeners = [gathering.add]
-    sums = {name: _measure_document(reader, name, measuring, nulls, work, gathering) for name in chunk.documents}
-    return sums, gathering.gathered()
+    sums = {
+        name: _measure_document(reader, name, measuring, nulls, work, gathering, checks) for name in chunk.documents
+    }
+    return sums, gathering.gathered(), checks
 
 
 def _measure_document(
-    reader: Opened, name: str, measuring: Measuring, nulls: Nulls, work: Work, gathering: RowGathering
-) -> DocumentSums:
+    reader: Opened, name: str, measuring: Measuring, nulls: Nulls, work: Work, gathering: RowGathering,
+    checks: SelfChecks,
+) -> DocumentSums:  # fmt: skip
     tokens = reader.store.tokens(name)
     gathering.begin(name, len(tokens))
     rows = stretch_rows(len(tokens)) if work.by_stretches else len(tokens)
     sums = measuring.start(work.heads, nulls.heads)
     before = _blocks(reader.untrained, tokens, work.pad_to) if reader.untrained else repeat(None)
-    for block, unlearned in zip(_blocks(reader.model, tokens, work.pad_to), before, strict=False):
+    for block, unlearned in zip(_blocks(reader.model, tokens, work.pad_to, checks), before, strict=False):
+        checks.add(block)
         stretch = block.query_positions.cpu() // rows
         measuring.add(sums, nulls.appended(block, unlearned), stretch)
     return sums
@@ -184,7 +191,12 @@ def stretch_rows(length: int) -> int:
     return max(STRETCH_ROWS, -(-length // STRETCHES))
 
 
-def _blocks(model: LoadedModel, tokens: Tokens, pad_to: int | None) -> Iterator[Block]:
-    """Yield the blocks of a document, with the even head."""
+def _blocks(
+    model: LoadedModel, tokens: Tokens, pad_to: int | None, checks: SelfChecks | None = None
+) -> Iterator[Block]:
+    """Yield the blocks of a document, with the even head; `checks` are told how far the kernel's outputs lie."""
     for batch in read(model, tokens, pad_to=pad_to):
         yield from batch.seen.blocks(batch.tokens, even=True)
+        if checks is not None:
+            deviation = getattr(batch.seen, "kernel_deviation", nan)
+            checks.add_kernel(batch.seen.windows, deviation, next(model.model.parameters()).dtype)
