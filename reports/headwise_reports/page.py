@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from headwise.measuring.self_checks import told_checks
 from headwise.weighing.summary import HeadSummary, summarize
 from headwise_reports import sentences
 from headwise_reports.attention_data import BUDGET, EmbeddedAttention, embed
@@ -49,6 +50,7 @@ def _context(run: Run, sections: Sequence[Section]) -> dict[str, Any]:
         "padding": sentences.padding_sentences(run),
         "kept": sentences.kept_sentences(run, embedded),
         "sections": shown,
+        "checks": told_checks(run.checks()) if "checks.parquet" in run.manifest["files"] else [],
         "tables_open": False,
         "analyze": run.manifest["steps"]["analyze"],
         "resampled": sorted(set(run.evidence(reading=None, null=None)["method"])),

@@ -22,6 +22,7 @@ from headwise_reports.page import page
 from headwise_reports.sentences import padding_sentences
 
 MakeRun = Callable[..., Run]
+TRUST = "Can these numbers be trusted?"
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +65,7 @@ def test_every_head_is_told_in_a_sentence_before_anything_else(article_run: Run,
 def test_the_parts_stand_in_their_order(small_run: Run) -> None:
     """Heads, the first section, reading view, heat maps, the other sections, method, provenance."""
     titles = re.findall(r"<h2[^>]*>([^<]+)</h2>", page(small_run, sections()))
-    before, after = ["Heads", "First", "Reading view", "Heat maps"], ["Method", "Provenance"]
+    before, after = ["Heads", "First", "Reading view", "Heat maps"], [TRUST, "Method", "Provenance"]
     assert titles == [*before, "Second", "third: this section is missing", *after]
 
 
@@ -180,3 +181,29 @@ def test_the_format_writes_a_file(small_run: Run, tmp_path: Path) -> None:
     (html_format,) = headwise_formats()
     html_format.write(small_run, [], tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == page(small_run, [])
+
+
+# -- self-checks -------------------------------------------------------------------------------------------------------
+
+
+def test_a_failing_self_check_stands_at_the_top(article_page: str) -> None:
+    """The article's model attends to padding: that is said before the title, and in the table of checks."""
+    top = article_page[article_page.index("<header>") : article_page.index("<h1>")]
+    assert re.search(r"A self-check fails: padding takes up to 0\.\d+ of a row&#39;s attention", top)
+    assert article_page.count('<span class="verdict">fails</span>') == 1
+
+
+def test_every_self_check_is_told_with_figure_and_bound(article_run: Run, article_page: str) -> None:
+    """Five checks, each with its promise; those that were taken with rows and bound."""
+    section = html.unescape(article_page.partition('<section id="checks"')[2].partition("</section>")[0])
+    rows = article_run.checks().set_index("check")["rows"]
+    assert section.count('<th scope="row">') == 5
+    assert f"over {rows['row-sums']:,} rows (at most 0.0001 passes)" in section
+    assert "Nothing attends to what it cannot see." in section
+
+
+def test_a_run_without_self_checks_says_so(small_run: Run) -> None:
+    """One that an earlier headwise made has no table of them; nothing stands at the top then."""
+    text = page(small_run, sections())
+    assert "This run was measured without self-checks" in text
+    assert 'role="alert"' not in text
