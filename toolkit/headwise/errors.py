@@ -4,6 +4,7 @@
     ├── UnknownNameError (LookupError)   a name that nothing is registered under
     ├── SettingsError (ValueError)       settings that cannot be used
     ├── CorpusError (ValueError)         texts that cannot be read or hold too little
+    ├── ModelError (ValueError)          a model that cannot be loaded, or is no longer what it was
     ├── RunFolderError (ValueError)      a run folder that is missing, foreign, altered or of another time
     ├── ObservationError (ValueError)    attention that was not seen or cannot be shown
     └── PluginError (ValueError)         a plugin that broke its promise
@@ -47,6 +48,10 @@ class SettingsError(HeadwiseError, ValueError):
 
 class CorpusError(HeadwiseError, ValueError):
     """Texts that cannot be read, or that hold too little to work with."""
+
+
+class ModelError(HeadwiseError, ValueError):
+    """A model that somebody brought and that cannot be loaded, or that is no longer what it was."""
 
 
 class RunFolderError(HeadwiseError, ValueError):

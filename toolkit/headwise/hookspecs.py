@@ -32,7 +32,7 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
-    from headwise import contracts
+    from headwise import contracts, model_contracts
 
 GROUP = "headwise.v1"
 """The entry-point group. A change that breaks plugins gets a new number."""
@@ -59,6 +59,11 @@ def headwise_tokenizers() -> Iterable[contracts.Tokenizer]:
 @hookspec
 def headwise_recipes() -> Iterable[contracts.Recipe]:
     """Models and how they are trained."""
+
+
+@hookspec
+def headwise_models() -> Iterable[model_contracts.ModelSource]:
+    """Where models come from that were not trained here, for `headwise observe`."""
 
 
 @hookspec

@@ -16,6 +16,7 @@ import pluggy
 
 from headwise import contracts, hookspecs
 from headwise.errors import DuplicateNameError, PluginError, UnknownNameError
+from headwise.model_contracts import ModelSource
 
 if TYPE_CHECKING:
     import click
@@ -62,6 +63,7 @@ KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "loader": ("headwise_loaders", (contracts.Loader,)),
     "tokenizer": ("headwise_tokenizers", (contracts.Tokenizer,)),
     "recipe": ("headwise_recipes", (contracts.Recipe,)),
+    "model source": ("headwise_models", (ModelSource,)),
     "analyzer": ("headwise_analyzers", (contracts.Analyzer, contracts.PairAnalyzer)),
     "rule set": ("headwise_roles", (contracts.RoleRules,)),
     "claim": ("headwise_claims", (contracts.Claim,)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Goes up when a table changes in a way that readers notice; a run of another version is refused."""
 
 READINGS = ("all keys", "without first key")
@@ -28,6 +28,7 @@ TOKENS = pa.schema(
             pa.field(name, pa.bool_(), nullable=False)
             for name in ("punctuation", "clause_end", "quotation", "sentence_start", "verse", "special")
         ),
+        pa.field("repeated", pa.bool_(), nullable=False),  # stood in the window before already; its row counts there
     ]
 )
 TRAINING = pa.schema(

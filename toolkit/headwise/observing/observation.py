@@ -166,4 +166,4 @@ def _positions(length: int) -> Tokens:
     places = torch.arange(length)
     no = torch.zeros(length, dtype=torch.bool)
     unknown = torch.full((length,), -1)
-    return Tokens(tuple(map(str, range(length))), unknown, places, unknown, unknown, no, no, no, no, no, no, no)
+    return Tokens(tuple(map(str, range(length))), unknown, places, unknown, unknown, no, no, no, no, no, no, no, no)

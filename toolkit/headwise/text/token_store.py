@@ -83,6 +83,7 @@ class TokenStore:
             starts=column["start"],
             ends=column["end"],
             padding=torch.zeros(place.length, dtype=torch.bool),
+            repeated=column["repeated"],
             **{name: column[name] for name in TOKEN_CLASSES if name != "padding"},
         )
 

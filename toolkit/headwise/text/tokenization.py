@@ -129,6 +129,7 @@ def _tables(
             "start": tokens.starts.numpy(),
             "end": tokens.ends.numpy(),
             **{name: getattr(tokens, name).numpy() for name in TOKEN_CLASSES if name != "padding"},
+            "repeated": tokens.repeated.numpy(),
         }
         yield pa.table({field.name: pa.array(columns[field.name]).cast(field.type) for field in TOKENS}, schema=TOKENS)
 

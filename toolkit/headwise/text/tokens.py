@@ -53,6 +53,8 @@ class Tokens:
     """bool: put there by the tokenizer or the vocabulary, not from the text."""
     padding: torch.Tensor
     """bool: fills the window up; not from the text."""
+    repeated: torch.Tensor
+    """bool: stood in the window before already; its row was counted there."""
 
     @classmethod
     def of(
@@ -81,6 +83,7 @@ class Tokens:
             ends=flat[:, 1],
             special=torch.zeros(len(texts), dtype=torch.bool),
             padding=torch.zeros(len(texts), dtype=torch.bool),
+            repeated=torch.zeros(len(texts), dtype=torch.bool),
             **{name: torch.from_numpy(flags) for name, flags in classify(document, spans).items()},
         )
 
