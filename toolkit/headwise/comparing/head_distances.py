@@ -17,17 +17,17 @@ from torch.nn.functional import pad
 from headwise import progress
 from headwise.contracts import PairAnalyzer
 from headwise.errors import PluginError, UnknownNameError
+from headwise.memory import default_memory
 from headwise.models.model_store import LoadedModel
 from headwise.observing.block import Block, HeadName
-from headwise.observing.observation import BLOCK_BYTES, Observation, observe
+from headwise.observing.observation import Observation, observe
+from headwise.observing.row_blocks import rows_at_once
 from headwise.registry import Offered, Registry
 from headwise.text.token_store import TokenStore, windows
 from headwise.text.tokens import Tokens
 from headwise.text.window_sample import evenly_spread
 
 Floats = npt.NDArray[np.float64]
-
-FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,8 @@ def _stacked(seen: Sequence[Observation], tokens: Tokens) -> Iterator[tuple[Bloc
 
     Beside the block stands what each model sees, bool (queries, keys); the block's `visible` is what either sees.
     """
-    counts = [len(one.heads) for one in seen]
-    row = FLOAT_BYTES * len(tokens)  # bytes of one head's row
-    together = max(1, BLOCK_BYTES // (row * sum(counts)))
-    walks = [one.blocks(tokens, memory=together * row * count) for one, count in zip(seen, counts, strict=True)]
+    rows = rows_at_once(sum(len(one.heads) for one in seen), len(tokens), default_memory())
+    walks = [one.blocks(tokens, rows=rows) for one in seen]
     above = len(seen[0].layers)
     for first, second in zip(*walks, strict=True):
         longer = max(first, second, key=lambda block: block.visible.shape[1])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 
-from headwise.errors import ObservationError
+from headwise.observing.sight import Sight
 
 
 @dataclass(slots=True)
@@ -18,6 +19,28 @@ class CallSite:
     """The name of the module that made it, within the model."""
     cross: bool = False
     """Whether its keys are of another text than its queries; known for certain once the module has left."""
+
+
+class SeenCall(Protocol):
+    """What blocks are made of: the attention of one layer."""
+
+    @property
+    def site(self) -> CallSite:
+        """Where it was."""
+
+    @property
+    def layer(self) -> str:
+        """The name of the module."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Windows, heads, queries, keys."""
+
+    def visible(self, window: int, rows: slice) -> torch.Tensor:
+        """Return what these query rows of a window may see, bool (rows, keys)."""
+
+    def weights(self, window: int, rows: slice, visible: torch.Tensor, out: torch.Tensor) -> None:
+        """Write the weights of these query rows into `out`, float32 (heads, rows, keys); `visible` is (rows, keys)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,40 +62,79 @@ class AttentionCall:
         """The name of the module that made the call."""
         return self.site.name
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Windows, heads, queries, keys."""
+        windows, heads, queries, _ = self.query.shape
+        return windows, heads, queries, self.key.shape[-2]
+
+    @property
+    def sight(self) -> Sight:
+        """What its mask lets its queries see."""
+        return Sight(self.layer, self.query.shape[-2], self.key.shape[-2], self.mask, self.causal, self.query.device)
+
     def visible(self, window: int, rows: slice) -> torch.Tensor:
-        """Return what these query rows of a window may see, bool (queries, keys)."""
-        queries, keys = self.query.shape[-2], self.key.shape[-2]
-        places = torch.arange(queries, device=self.query.device)[rows]  # (rows,)
-        visible = torch.ones(len(places), keys, dtype=torch.bool, device=self.query.device)
-        if self.causal:
-            visible &= torch.arange(keys, device=self.query.device) <= places[:, None]
-        if self.mask is not None:
-            mask = self._mask_of(window, rows)  # (heads or 1, rows, keys)
-            seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-            if not bool((seen == seen[:1]).all()):
-                message = f"the heads of {self.layer} see different keys; headwise needs one mask for a layer's heads"
-                raise ObservationError(message)
-            visible &= seen[0]
-        return visible
+        """Return what these query rows of a window may see, bool (rows, keys)."""
+        return self.sight.visible(window, rows)
 
     def weights(self, window: int, rows: slice, visible: torch.Tensor, out: torch.Tensor) -> None:
-        """Write the weights of these query rows into `out`, float32 (heads, queries, keys)."""
-        keys = out.shape[-1]
-        query = self.query[window, :, rows].float()  # (heads, rows, width)
-        key = self.key[window, :, :keys].float()  # (groups, keys, width)
-        if key.shape[0] != query.shape[0]:  # grouped queries: several heads share a key head
-            key = key.repeat_interleave(query.shape[0] // key.shape[0], dim=0)  # (heads, keys, width)
-        torch.matmul(query * self.scale, key.transpose(-2, -1), out=out)
-        if self.mask is not None and self.mask.dtype != torch.bool:
-            out += self._mask_of(window, rows)[..., :keys]
-        out.masked_fill_(~visible, -math.inf)
-        torch.softmax(out, dim=-1, out=out)
-        out.nan_to_num_(nan=0.0)  # a row that sees nothing: the kernel gives it nothing, too
+        """Write the weights of these query rows into `out`, float32 (heads, rows, keys)."""
+        query = self.query[window, :, rows].float() * self.scale  # (heads, rows, width)
+        key = self.key[window, :, : out.shape[-1]]  # (groups, keys, width)
+        write_weights(query, key, self.sight.bias(window, rows), visible, out)
 
-    def _mask_of(self, window: int, rows: slice) -> torch.Tensor:
-        if self.mask is None:
-            message = "this call has no mask"
-            raise ObservationError(message)
-        shape = (*self.query.shape[:2], self.query.shape[-2], self.key.shape[-2])
-        mask = self.mask[(None,) * (4 - self.mask.ndim)]  # (windows or 1, heads or 1, queries or 1, keys or 1)
-        return mask.expand(shape[0], mask.shape[1], *shape[2:])[window, :, rows]
+    def in_float32(self, window: int) -> Self:
+        """Return the call with the queries and keys of one window in float32; it knows no other window."""
+        return replace(self, query=_in_float32(self.query, window), key=_in_float32(self.key, window))
+
+
+def write_weights(
+    query: torch.Tensor, key: torch.Tensor, bias: torch.Tensor | None, visible: torch.Tensor, out: torch.Tensor
+) -> None:
+    """Write the softmax of the scores over what is visible into `out`, float32 (heads, rows, keys), contiguous.
+
+    Only keys between the first and the last that some row sees are multiplied, and the mask is laid only where it hides
+    something from a row. A row that sees nothing has the weight 0 everywhere.
+
+    Args:
+        query: float32 (heads, rows, width), scaled.
+        key: (groups, keys, width); consecutive heads share the keys of a group.
+        bias: added to the scores, broadcastable to (heads, rows, keys or more).
+        visible: bool (rows, keys).
+        out: where the weights go.
+    """
+    heads, rows, keys = out.shape
+    seen = visible.any(0).nonzero().flatten()
+    first, stop = (int(seen[0]), int(seen[-1]) + 1) if len(seen) else (0, 0)
+    if first == stop:
+        out.zero_()
+        return
+    whole = stop - first == keys
+    part = out if whole else out.new_empty(heads, rows, stop - first)  # (heads, rows, keys from first to stop)
+    groups = len(key)
+    torch.bmm(
+        query.reshape(groups, heads // groups * rows, query.shape[-1]),
+        key[:, first:stop].float().transpose(-2, -1),
+        out=part.view(groups, heads // groups * rows, stop - first),
+    )
+    if bias is not None:
+        part += bias[..., first:stop] if bias.shape[-1] > 1 else bias
+    hidden = ~visible[:, first:stop]  # (rows, keys from first to stop)
+    holes = hidden.any(0).nonzero().flatten()
+    if len(holes):
+        some = slice(int(holes[0]), int(holes[-1]) + 1)
+        part[..., some].masked_fill_(hidden[:, some], -math.inf)
+    torch.softmax(part, dim=-1, out=part)
+    blind = hidden.all(1)  # (rows,)
+    if bool(blind.any()):
+        part.masked_fill_(blind[:, None], 0)
+    if not whole:
+        out.zero_()
+        out[..., first:stop] = part
+
+
+def _in_float32(tensor: torch.Tensor, window: int) -> torch.Tensor:
+    """Return (windows, heads, tokens, width) whose every window is that one, without the memory of them."""
+    if tensor.dtype == torch.float32:
+        return tensor
+    return tensor[window].float().expand(tensor.shape)

@@ -12,91 +12,195 @@ with tokens x width and never with tokens x tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
 from headwise.errors import ObservationError
-from headwise.observing.attention_call import AttentionCall
-from headwise.observing.block import EVEN, Block, HeadName, even_weights
-from headwise.observing.kernel_calls import KernelCall, watching
+from headwise.memory import default_memory
+from headwise.observing.attention_call import AttentionCall, SeenCall
+from headwise.observing.block import Block, HeadName
+from headwise.observing.kept_call import kept
+from headwise.observing.kernel_calls import KernelCall
+from headwise.observing.kernel_check import kernel_deviation
+from headwise.observing.layer_groups import DECODER, LayerGroup, LayerKinds
+from headwise.observing.row_blocks import Walk
+from headwise.observing.seen_batch import SeenBatch, as_pass
+from headwise.observing.watching import watching
 from headwise.text.tokens import Tokens
-
-BLOCK_BYTES = 2 * 2**20
-"""Weights of one block, at most, unless told otherwise (one query row is the least): small enough for the processor's
-cache, and so that the rows of a causal model do not pay for the keys that later rows see."""
 
 
 class Observation:
     """The attention that was seen.
 
-    Windows are numbered through all calls of the model in the observed block: the first batch, then the next.
+    Windows are numbered through all calls of the model in the observed block: the first batch, then the next. Passes
+    that continue an earlier one, as generation with a key-value cache does, are of the same windows.
     """
 
     def __init__(self) -> None:
-        self._passes: list[list[AttentionCall]] = []
+        self._batches: list[SeenBatch] = []
+        self._kinds = LayerKinds()
+        self._groups: tuple[LayerGroup, ...] | None = None
+        self._run = -1
+        self._calls: list[SeenCall] = []  # of the pass that is running
+        self._refused: ObservationError | None = None
+        self._deviation = math.nan
 
     @property
     def layers(self) -> list[str]:
-        """The names of the modules whose attention was seen, in the order of their calls."""
-        return [call.layer for call in self._passes[0]] if self._passes else []
+        """The names of the modules whose attention was seen, in the order of their first calls."""
+        self._settle()
+        return [layer.module for layer in self._kinds.layers]
+
+    @property
+    def groups(self) -> tuple[LayerGroup, ...]:
+        """Layers that see the same keys for the same queries, in the order of their first layers.
+
+        Raises:
+            ObservationError: windows changed their order while they were read, as in a beam search.
+        """
+        self._settle()
+        if self._refused is not None:
+            raise self._refused
+        if self._groups is None:
+            self._groups = self._kinds.groups(self._batches)
+        return self._groups
 
     @property
     def heads(self) -> tuple[HeadName, ...]:
         """The (layer, head) of every head, in order."""
-        calls = self._passes[0] if self._passes else []
-        return tuple(HeadName(layer, head) for layer, call in enumerate(calls) for head in range(call.query.shape[1]))
+        return tuple(sorted(head for group in self.groups for head in group.heads))
 
     @property
     def windows(self) -> int:
         """How many windows the model read."""
-        return sum(calls[0].query.shape[0] for calls in self._passes)
+        self._settle()
+        return sum(batch.windows for batch in self._batches)
+
+    @property
+    def kernel_deviation(self) -> float:
+        """How far weights times values lie from the kernel's output, at most over the checked rows of all calls.
+
+        Relative to the largest output of the checked rows of a call; see `headwise.observing.kernel_check`. NaN where
+        no call could be checked, as under dropout.
+        """
+        return self._deviation
 
     def blocks(
         self,
         tokens: Tokens | Sequence[Tokens] | None = None,
         *,
+        targets: Tokens | Sequence[Tokens] | None = None,
         even: bool = False,
-        memory: int = BLOCK_BYTES,
+        memory: int | None = None,
+        rows: int | None = None,
+        layers: Iterable[int] | None = None,
     ) -> Iterator[Block]:
-        """Walk the weights in blocks of query rows, window by window.
+        """Walk the weights in blocks of query rows, window by window, and in each window group by group.
 
         Args:
-            tokens: the tokens of each window, padding included; without them positions stand in. Query rows of
-                padding tokens are left out.
+            tokens: the tokens of each window as the encoder read them, or the only stack, padding included; without
+                them positions stand in. Query rows of padding tokens are left out.
+            targets: the tokens of each window as the decoder read them, where there is an encoder, too.
             even: append a head that attends evenly to all that it can see; its values are the chance values.
-            memory: bytes that the weights of one block may take.
+            memory: bytes that the analysis of one block may take; None: an eighth of what is free.
+            rows: query rows of one block; None: as memory and the processor's cache allow.
+            layers: numbers of the layers to walk, which must see the same keys; None: all, a group after the other.
 
         Raises:
-            ObservationError: nothing was seen, or the tokens do not fit the windows.
+            ObservationError: nothing was seen, the tokens do not fit the windows, the layers see different keys, or
+                windows changed their order while they were read, as in a beam search.
         """
-        if not self._passes:
+        groups = self.groups if layers is None else (self._group_of(tuple(layers)),)
+        if not groups:
             message = (
                 "no attention was seen: inside the block, run a model that calls "
                 "torch.nn.functional.scaled_dot_product_attention itself (nn.MultiheadAttention hides its call)"
             )
             raise ObservationError(message)
-        given = [tokens] if isinstance(tokens, Tokens) else tokens
-        if given is not None and len(given) != self.windows:
-            message = f"tokens of {len(given)} windows were given, but the model read {self.windows}; give one for each"
+        texts = self._one_each(tokens, "tokens")
+        asked = self._one_each(targets, "targets")
+        if targets is not None and not any(group.cross for group in self.groups):
+            message = "targets were given, but no cross-attention was seen; give what the model read as tokens"
             raise ObservationError(message)
         number = 0
-        for calls in self._passes:
-            for window in range(calls[0].query.shape[0]):
-                own = given[number] if given else None
-                for block in _blocks(calls, window, own, even=even, memory=memory):
-                    yield replace(block, window=number)
+        for batch in self._batches:
+            for window in range(batch.windows):
+                for group in groups:
+                    walk = self._walk(group, batch, window)
+                    if walk is not None:
+                        own = (asked if group.kind == DECODER else texts)[number]
+                        room = default_memory(walk.device) if memory is None else memory
+                        yield from walk.blocks(own, asked[number], even=even, memory=room, rows=rows, number=number)
                 number += 1
 
     def __repr__(self) -> str:
         return f"<observed attention: {self.windows} windows, {len(self.layers)} layers, {len(self.heads)} heads>"
 
     def _note(self, call: KernelCall) -> None:
-        if call.layer == 0:
-            self._passes.append([])
-        self._passes[call.run].append(call.attention)
+        """Keep a call; the watcher of the model."""
+        if call.run != self._run:
+            self._settle()
+            self._run = call.run
+        if self._refused is not None:
+            return
+        attention = call.attention
+        if isinstance(attention, AttentionCall):
+            if call.value is not None and call.output is not None and not call.dropout:
+                deviation = kernel_deviation(attention, call.value, call.output)
+                self._deviation = max(deviation, self._deviation, key=_nan_least)
+            attention = kept(attention, self._calls)
+        self._calls.append(attention)
+
+    def _settle(self) -> None:
+        """Take in the pass that has ended."""
+        if not self._calls:
+            return
+        calls, self._calls, self._groups = as_pass(self._calls), [], None
+        try:
+            if not (self._batches and self._batches[-1].take(calls)):
+                self._batches.append(SeenBatch(calls))
+        except ObservationError as error:
+            self._refused = error
+            return
+        self._kinds.add(calls, self._batches[-1])
+
+    def _one_each(self, tokens: Tokens | Sequence[Tokens] | None, what: str) -> Sequence[Tokens | None]:
+        """Return what was given for each window."""
+        if tokens is None:
+            return [None] * self.windows
+        given = [tokens] if isinstance(tokens, Tokens) else tokens
+        if len(given) != self.windows:
+            message = f"{what} of {len(given)} windows were given, but the model read {self.windows}; give one for each"
+            raise ObservationError(message)
+        return given
+
+    def _group_of(self, layers: tuple[int, ...]) -> LayerGroup:
+        """Return these layers of one group as a group."""
+        found = [group for group in self.groups if set(group.layers) & set(layers)]
+        known = range(len(self.layers))
+        unknown = [layer for layer in layers if layer not in known]
+        if unknown or not layers:
+            told = f"there is no layer {unknown[0]}" if unknown else "no layers were asked for"
+            message = f"{told}; {len(known)} were seen, counted from 0"
+            raise ObservationError(message)
+        if len(found) > 1:
+            each = "; ".join(f"{group.name}: {', '.join(map(str, group.layers))}" for group in found)
+            message = f"layers that see different keys cannot be walked together; choose from one group ({each})"
+            raise ObservationError(message)
+        chosen = tuple(layer for layer in found[0].layers if layer in layers)
+        return replace(found[0], layers=chosen, heads=tuple(head for head in found[0].heads if head.layer in chosen))
+
+    def _walk(self, group: LayerGroup, batch: SeenBatch, window: int) -> Walk | None:
+        """Return the walk over a group's layers in a window of a batch; None where they did not read it."""
+        every = self._kinds.layers
+        seen = [batch.layers[every[layer]] for layer in group.layers if every[layer] in batch.layers]
+        if not seen or window >= seen[0].windows:
+            return None
+        return Walk([one.call for one in seen], group.heads, window, seen[0].first_query, group.name)
 
 
 @contextmanager
@@ -118,52 +222,5 @@ def observe(model: torch.nn.Module) -> Iterator[Observation]:
         yield seen
 
 
-def _blocks(
-    calls: Sequence[AttentionCall], window: int, tokens: Tokens | None, *, even: bool, memory: int
-) -> Iterator[Block]:
-    length = calls[0].query.shape[-2]
-    tokens = _positions(length) if tokens is None else tokens
-    if len(tokens) != length:
-        message = f"a window has {length} tokens, but {len(tokens)} were given for it; give those that the model read"
-        raise ObservationError(message)
-    device = calls[0].query.device
-    tokens = tokens.to(device)
-    heads = tuple(HeadName(layer, head) for layer, call in enumerate(calls) for head in range(call.query.shape[1]))
-    real = (~tokens.padding).nonzero().flatten().tolist()
-    start, stop = (real[0], real[-1] + 1) if real else (0, 0)
-    rows = max(1, memory // (4 * (len(heads) + even) * length))
-    for first in range(start, stop, rows):
-        part = slice(first, min(first + rows, stop))
-        visible = _common_visible(calls, window, part)  # (rows, length)
-        reached = visible.any(0).nonzero()
-        keys = max(int(reached[-1]) + 1 if len(reached) else 0, part.stop)
-        visible = visible[:, :keys]
-        weights = torch.empty(len(heads) + even, part.stop - part.start, keys, device=device)  # (heads, rows, keys)
-        done = 0
-        for call in calls:
-            count = call.query.shape[1]
-            call.weights(window, part, visible, weights[done : done + count])
-            done += count
-        if even:
-            weights[-1] = even_weights(visible)
-        queries = torch.arange(part.start, part.stop, device=device)
-        yield Block(weights, heads + (EVEN,) * even, queries, tokens[:keys], visible, tokens)
-
-
-def _common_visible(calls: Sequence[AttentionCall], window: int, rows: slice) -> torch.Tensor:
-    visible = calls[0].visible(window, rows)
-    for call in calls[1:]:
-        if call.causal == calls[0].causal and call.mask is calls[0].mask:
-            continue
-        if not torch.equal(visible, call.visible(window, rows)):
-            message = f"{calls[0].layer} and {call.layer} see different keys; headwise needs one mask for all layers"
-            raise ObservationError(message)
-    return visible
-
-
-def _positions(length: int) -> Tokens:
-    """Tokens of which nothing is known but their places."""
-    places = torch.arange(length)
-    no = torch.zeros(length, dtype=torch.bool)
-    unknown = torch.full((length,), -1)
-    return Tokens(tuple(map(str, range(length))), unknown, places, unknown, unknown, no, no, no, no, no, no, no, no)
+def _nan_least(deviation: float) -> float:
+    return -1.0 if math.isnan(deviation) else deviation

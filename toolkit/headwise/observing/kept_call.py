@@ -1,0 +1,44 @@
+"""What is kept of a call until it is walked: queries, keys and mask, in as little memory as is known to suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from headwise.observing.attention_call import AttentionCall, SeenCall
+
+
+def kept(call: AttentionCall, earlier: Sequence[SeenCall]) -> AttentionCall:
+    """Return a call with what has to be kept of it, given the earlier calls of the same pass.
+
+    Queries and keys are kept as they are, except where they are views of more (of queries, keys and values in one
+    tensor, say), which would be kept with them, or may be a buffer that later passes fill further. A mask that an
+    earlier layer has, too, is kept once.
+    """
+    _, _, queries, keys = call.shape
+    return replace(
+        call,
+        query=_without_the_rest(call.query),
+        key=call.key.clone() if keys != queries else _without_the_rest(call.key),
+        mask=None if call.mask is None else _known_mask(call.mask, earlier),
+    )
+
+
+def _without_the_rest(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor, copied where that frees the memory of what it is a view of."""
+    if torch.is_grad_enabled():  # the graph keeps the whole anyway
+        return tensor
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+
+
+def _known_mask(mask: torch.Tensor, earlier: Sequence[SeenCall]) -> torch.Tensor:
+    """Return the same mask of an earlier call, or this one."""
+    for call in earlier:
+        other = call.mask if isinstance(call, AttentionCall) else None
+        if other is None or (other.shape, other.dtype, other.device) != (mask.shape, mask.dtype, mask.device):
+            continue
+        if (other.data_ptr(), other.stride()) == (mask.data_ptr(), mask.stride()) or torch.equal(other, mask):
+            return other
+    return mask
