@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from headwise.errors import PluginError
+from headwise.key_counts import SeesCounting, SumOverKeys
+
 if TYPE_CHECKING:
     import pandas as pd
     import torch
@@ -121,22 +124,34 @@ class Material:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analyzer:
-    """Gives one number for each query row of each head.
+    """Gives one number for each query row of each head, by `keys` or by `run`: by one of the two.
 
-    `run(block)` returns a float tensor (heads, queries). The number of a head depends on the rows of that head alone;
-    so headwise runs it on even attention too, and that is the chance value.
+    `keys(block)` tells what each key counts, bool or float, (keys,) or (queries, keys): the number of a row is the sum
+    of its weights times this. All such analyzers are measured together, by a few matrix products. What a key counts
+    depends on the text and on places, not on weights or on what is visible: a key that a row does not see has no
+    weight in it.
+    `run(block)` is for a number that is no such sum, and returns a float tensor (heads, queries); with `keys` it is
+    derived. The number of a head depends on the rows of that head alone; so headwise runs it on even attention too,
+    and that is the chance value.
     `rows(block)`, bool (queries,), says which rows the number speaks of (None: all): the first token has no
     predecessor, for example. A measurement is the mean over those rows.
+
+    Raises:
+        PluginError: it has both `keys` and `run` or neither, or `where_seen` without `keys` or beside `rows`.
     """
 
     name: str
-    run: Callable[[Block], torch.Tensor]
     unit: str
     summary: str
     """What it measures, in one line for a newcomer."""
+    keys: Callable[[Block], torch.Tensor] | None = None
+    where_seen: bool = False
+    """With `keys`, where none counts less than 0: the number speaks of rows that see a key that counts. `rows` is then
+    derived."""
+    run: Callable[[Block], torch.Tensor] = None  # type: ignore[assignment]  # derived where it is not given
+    rows: Callable[[Block], torch.Tensor] | None = None
     bounds: tuple[float, float] = (-math.inf, math.inf)
     """The least and the greatest value that a row can have."""
-    rows: Callable[[Block], torch.Tensor] | None = None
     formula: str = ""
     source: str = ""
     sentence: str = ""
@@ -156,18 +171,35 @@ class Analyzer:
     extra: str = ""
     """How those modules are installed, for instance 'headwise[zh]'."""
 
+    def __post_init__(self) -> None:
+        """Derive what follows from `keys`; `dataclasses.replace` hands on what was derived before, and that goes."""
+        run = None if isinstance(self.run, SumOverKeys) else self.run
+        rows = None if isinstance(self.rows, SeesCounting) else self.rows
+        if (self.keys is None) == (run is None):
+            given = "neither" if run is None else "both"
+            message = f"the analyzer '{self.name}' has {given} of `keys` and `run`; give one of them"
+            raise PluginError(message)
+        if self.where_seen and (self.keys is None or rows is not None):
+            message = f"the analyzer '{self.name}' has `where_seen`, which needs `keys` and stands in for `rows`"
+            raise PluginError(message)
+        object.__setattr__(self, "run", SumOverKeys(self.keys) if self.keys else run)
+        object.__setattr__(self, "rows", SeesCounting(self.keys) if self.keys and self.where_seen else rows)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairAnalyzer:
     """Gives one number for each pair of heads.
 
     `run(block)` returns a float tensor (heads, heads), symmetric: the mean over the block's rows.
+    `rows(block)`, bool (queries,), says which rows the number speaks of (None: all), by the place of each row and
+    never by its block: `run` is given those rows alone, which then need not be consecutive.
     """
 
     name: str
     run: Callable[[Block], torch.Tensor]
     unit: str
     summary: str
+    rows: Callable[[Block], torch.Tensor] | None = None
     bounds: tuple[float, float] = (-math.inf, math.inf)
     formula: str = ""
     source: str = ""

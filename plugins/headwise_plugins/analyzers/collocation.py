@@ -24,7 +24,7 @@ from headwise import Analyzer, hookimpl
 from headwise.contracts import Material
 from headwise.progress import task
 from headwise.settings import validated
-from headwise_plugins.analyzers.partners import partner_share, sees_partner
+from headwise_plugins.analyzers.partners import partners
 from headwise_plugins.chinese.window_text import WindowText, is_han, window_text
 
 Phrase = tuple[str, str]
@@ -130,8 +130,8 @@ def collocation(phrases: Iterable[Phrase], options: CollocationOptions) -> Analy
     pairs = partial(within_phrases, phrases=frozenset(ordered))
     return Analyzer(
         name=NAME,
-        run=partial(partner_share, pairs=pairs),
-        rows=partial(sees_partner, pairs=pairs),
+        keys=partial(partners, pairs=pairs),
+        where_seen=True,
         unit="share",
         bounds=(0, 1),
         summary="share of attention on the other token of a fixed phrase" + (f", such as {named}" if named else ""),

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 def first_token(block: Block) -> torch.Tensor:
-    """Return the share of each row's attention on the first token; float32 (heads, queries), in 0..1."""
-    return block.weights[..., 0]  # (heads, queries)
+    """Tell which key is the first token, padding before it not counted; bool (keys,)."""
+    text = ~block.tokens.padding
+    return text & (text.cumsum(0) == 1)
 
 
 @hookimpl
@@ -28,11 +29,12 @@ def headwise_analyzers() -> Iterable[Analyzer]:
     """Offer `first-token`."""
     yield Analyzer(
         name="first-token",
-        run=first_token,
+        keys=first_token,
         unit="share",
         bounds=(0, 1),
         summary="share of attention on the first token",
         formula="mean over rows i of α(i, 0)",
         source="Xiao et al. 2024, Efficient Streaming Language Models with Attention Sinks, section 3",
         sentence="puts {value} of its attention on the first token",
+        cross=True,
     )

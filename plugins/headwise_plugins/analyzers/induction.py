@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from headwise import Analyzer, hookimpl
-from headwise_plugins.analyzers.same_token import text_numbers
+from headwise_plugins.analyzers.same_token import NO_TEXT, asked_for, text_numbers
 
 if TYPE_CHECKING:
     import torch
@@ -28,25 +28,15 @@ if TYPE_CHECKING:
     from headwise import Block
 
 
-def induction(block: Block) -> torch.Tensor:
-    """Return the share of each row's attention on what followed its token before; float32 (heads, queries), in 0..1."""
+def followers(block: Block) -> torch.Tensor:
+    """Tell which keys before the query come right after a token of its text; bool (queries, keys)."""
     import torch
 
-    return torch.einsum("hqk,qk->hq", block.weights, block.once(_followers).to(block.weights))
-
-
-def sees_follower(block: Block) -> torch.Tensor:
-    """Tell which rows have in view what followed an earlier occurrence of their token; bool (queries,)."""
-    return block.once(_followers).any(-1)
-
-
-def _followers(block: Block) -> torch.Tensor:
-    """Tell which visible keys before the query come right after a token of its text; bool (queries, keys)."""
     numbers = text_numbers(block)  # (keys,)
     before = numbers.roll(1)  # (keys,): of the token before each key; the first key has none
-    before[:1] = -1
-    asked = numbers[block.queries][:, None]  # (queries, 1)
-    return block.visible & (before == asked) & (asked >= 0) & (block.distances > 0)
+    before[:1] = NO_TEXT
+    places = torch.arange(len(numbers), device=numbers.device)
+    return (before == asked_for(block)) & (places < block.queries[:, None])
 
 
 @hookimpl
@@ -54,8 +44,8 @@ def headwise_analyzers() -> Iterable[Analyzer]:
     """Offer `induction`."""
     yield Analyzer(
         name="induction",
-        run=induction,
-        rows=sees_follower,
+        keys=followers,
+        where_seen=True,
         unit="share",
         bounds=(0, 1),
         summary="share of attention on what followed the same token before",

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 def largest_weight(block: Block) -> torch.Tensor:
     """Return the largest weight of each row; float32 (heads, queries), a share in 0..1."""
+    return block.once(_largest_weight)
+
+
+def _largest_weight(block: Block) -> torch.Tensor:
     return block.weights.amax(-1)  # (heads, queries)
 
 
@@ -33,4 +37,5 @@ def headwise_analyzers() -> Iterable[Analyzer]:
         summary="largest share of attention that one token gets",
         formula="mean over rows i of max α(i, j) over the keys j",
         source="the confidence of Voita et al. 2019, Analyzing Multi-Head Self-Attention, section 4",
+        cross=True,
     )

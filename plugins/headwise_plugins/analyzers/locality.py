@@ -16,7 +16,6 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from headwise import Analyzer, hookimpl
-from headwise_plugins.analyzers.offsets import share_at
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +36,7 @@ def locality(distance: int = DISTANCE) -> Analyzer:
     """
     return Analyzer(
         name="locality" if distance == DISTANCE else f"locality-{distance}",
-        run=partial(share_at, offsets=tuple(range(-distance, distance + 1))),
+        keys=partial(near, distance=distance),
         unit="share",
         bounds=(0, 1),
         summary=f"share of attention within {distance} tokens of the query, itself included",
@@ -55,8 +54,8 @@ def far(distance: int = FAR) -> Analyzer:
     """
     return Analyzer(
         name="far" if distance == FAR else f"far-{distance}",
-        run=partial(share_beyond, distance=distance),
-        rows=partial(sees_beyond, distance=distance),
+        keys=partial(beyond, distance=distance),
+        where_seen=True,
         unit="share",
         bounds=(0, 1),
         summary=f"share of attention more than {distance} tokens away",
@@ -68,29 +67,26 @@ def far(distance: int = FAR) -> Analyzer:
     )
 
 
-def share_beyond(block: Block, distance: int) -> torch.Tensor:
-    """Return each row's attention on the text's tokens more than `distance` away; float32 (heads, queries), in 0..1."""
+def near(block: Block, distance: int) -> torch.Tensor:
+    """Tell which keys are at most so far away; bool (queries, keys)."""
+    return tokens_apart(block) <= distance
+
+
+def beyond(block: Block, distance: int) -> torch.Tensor:
+    """Tell which keys are tokens of the text more than so far away; bool (queries, keys)."""
+    return (tokens_apart(block) > distance) & ~block.tokens.padding
+
+
+def tokens_apart(block: Block) -> torch.Tensor:
+    """Return how far each key lies from the query, to either side; float32 (queries, keys), in tokens."""
+    return block.once(_tokens_apart)
+
+
+def _tokens_apart(block: Block) -> torch.Tensor:
     import torch
 
-    return torch.einsum("hqk,qk->hq", block.weights, _beyond(block, distance).to(block.weights))
-
-
-def sees_beyond(block: Block, distance: int) -> torch.Tensor:
-    """Tell which rows see a token of the text more than `distance` away; bool (queries,)."""
-    return _beyond(block, distance).any(-1)
-
-
-def _beyond(block: Block, distance: int) -> torch.Tensor:
-    """Tell which keys are visible, of the text and more than `distance` away; bool (queries, keys)."""
-    return block.visible & ~block.tokens.padding & (block.distances.abs() > distance)
-
-
-def mean_distance(block: Block) -> torch.Tensor:
-    """Return the mean distance between query and key, weighted by attention; float32 (heads, queries), in tokens."""
-    import torch
-
-    distances = block.distances.abs().to(block.weights)  # (queries, keys)
-    return torch.einsum("hqk,qk->hq", block.weights, distances)
+    places = torch.arange(block.visible.shape[1], device=block.queries.device)  # (keys,)
+    return (block.queries[:, None].to(block.weights) - places).abs_()
 
 
 @hookimpl
@@ -100,7 +96,7 @@ def headwise_analyzers() -> Iterable[Analyzer]:
     yield far()
     yield Analyzer(
         name="mean-distance",
-        run=mean_distance,
+        keys=tokens_apart,
         unit="tokens",
         bounds=(0, inf),
         summary="mean distance between the query and what it looks at",

@@ -8,7 +8,7 @@ and the last no next one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,33 +20,12 @@ if TYPE_CHECKING:
     from headwise import Block
 
 
-def share_at(block: Block, offsets: Sequence[int]) -> torch.Tensor:
-    """Return each row's attention on the keys at these offsets from its query, together.
-
-    Picks the few weights that are asked for, so it is quicker than a mask over all of them.
-
-    Args:
-        block: the rows.
-        offsets: places relative to the query, each once: -1 is the token before it, 1 the token after it.
-
-    Returns:
-        float32 (heads, queries), a share in 0..1; a key outside the window counts as 0.
-    """
+def key_at(block: Block, offset: int) -> torch.Tensor:
+    """Tell which key lies at this offset from each query, -1 being the one before it; bool (queries, keys)."""
     import torch
 
-    keys = block.queries[:, None] + torch.tensor(offsets, device=block.queries.device)  # (queries, offsets)
-    last = block.weights.shape[-1] - 1
-    inside = (keys >= 0) & (keys <= last)  # (queries, offsets)
-    places = keys.clamp(0, last).expand(len(block.weights), -1, -1)  # (heads, queries, offsets)
-    return (block.weights.gather(-1, places) * inside).sum(-1)  # (heads, queries)
-
-
-def sees(block: Block, offset: int) -> torch.Tensor:
-    """Tell which rows have the key at this offset in view; bool (queries,)."""
-    keys = block.queries + offset  # (queries,)
-    last = block.visible.shape[-1] - 1
-    inside = (keys >= 0) & (keys <= last)  # (queries,)
-    return inside & block.visible.gather(-1, keys.clamp(0, last)[:, None])[:, 0]
+    places = torch.arange(block.visible.shape[1], device=block.queries.device)  # (keys,)
+    return places == block.queries[:, None] + offset
 
 
 def offset_analyzer(name: str, offset: int, token: str) -> Analyzer:
@@ -57,8 +36,8 @@ def offset_analyzer(name: str, offset: int, token: str) -> Analyzer:
     """
     return Analyzer(
         name=name,
-        run=partial(share_at, offsets=(offset,)),
-        rows=partial(sees, offset=offset),
+        keys=partial(key_at, offset=offset),
+        where_seen=True,
         unit="share",
         bounds=(0, 1),
         summary=f"share of attention on {token}",

@@ -19,13 +19,8 @@ if TYPE_CHECKING:
 
 
 def padding(block: Block) -> torch.Tensor:
-    """Return the share of each row's attention on padding; float32 (heads, queries), in 0..1."""
-    return block.weights @ block.tokens.padding.to(block.weights)  # (heads, queries, keys) @ (keys,)
-
-
-def sees_padding(block: Block) -> torch.Tensor:
-    """Tell which rows have padding in view; bool (queries,)."""
-    return (block.visible & block.tokens.padding).any(-1)
+    """Tell which keys are padding; bool (keys,)."""
+    return block.tokens.padding
 
 
 @hookimpl
@@ -33,12 +28,13 @@ def headwise_analyzers() -> Iterable[Analyzer]:
     """Offer `padding`."""
     yield Analyzer(
         name="padding",
-        run=padding,
-        rows=sees_padding,
+        keys=padding,
+        where_seen=True,
         unit="share",
         bounds=(0, 1),
         summary="share of attention on padding",
         formula="mean over the rows i that see padding of Σ α(i, j) over the keys j that are padding",
         source="the class mass of Clark et al. 2019, What Does BERT Look At?, section 3.2, for padding",
         sentence="puts {value} of its attention on padding",
+        cross=True,
     )

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import pairwise
 
 from headwise import Analyzer, hookimpl
-from headwise_plugins.analyzers.partners import partner_share, sees_partner
+from headwise_plugins.analyzers.partners import partners
 from headwise_plugins.chinese.clauses import clauses
 from headwise_plugins.chinese.window_text import WindowText
 
@@ -42,8 +42,8 @@ def parallel_analyzer(kind: str, *, verse: bool) -> Analyzer:
     pairs = partial(parallels, verse=verse)
     return Analyzer(
         name=f"parallel-{kind}",
-        run=partial(partner_share, pairs=pairs),
-        rows=partial(sees_partner, pairs=pairs),
+        keys=partial(partners, pairs=pairs),
+        where_seen=True,
         unit="share",
         bounds=(0, 1),
         summary=f"share of attention on the same place in the neighbouring clause of the same length, in {kind}",

@@ -1,7 +1,6 @@
-"""Attention between a token and those that go with it: of the same word, of the same place in the next clause, ...
+"""Which keys go with a token: those of the same word, of the same place in the next clause, ...
 
-What the partners of each token are is worked out once for a window, from its text; then each block picks the few
-weights that are asked for.
+What the partners of each token are is worked out once for a window, from its text.
 """
 
 from __future__ import annotations
@@ -21,27 +20,27 @@ Pairs = Callable[[WindowText], Iterable[tuple[int, int]]]
 """Gives the pairs of a window, as places of two different tokens; each goes both ways."""
 
 
-def partner_share(block: Block, pairs: Pairs) -> torch.Tensor:
-    """Return the share of each row's attention on the query's partners; float32 (heads, queries), in 0..1."""
-    places, seen = _partners(block, pairs)
-    weights = block.weights.gather(-1, places.expand(len(block.weights), -1, -1))  # (heads, queries, partners)
-    return (weights * seen).sum(-1)
+def partners(block: Block, pairs: Pairs) -> torch.Tensor:
+    """Tell which keys are partners of the query; bool (queries, keys)."""
+    import torch
+
+    places, there = partner_places(block, pairs)
+    queries, keys = block.visible.shape
+    found = torch.zeros(queries, keys + 1, dtype=torch.bool, device=places.device)  # the last for what is not there
+    return found.scatter_(1, places.masked_fill(~there, keys), value=True)[:, :keys]
 
 
 def sees_partner(block: Block, pairs: Pairs) -> torch.Tensor:
     """Tell which rows have a partner of their query in view; bool (queries,)."""
-    _, seen = _partners(block, pairs)
-    return seen.any(-1)
+    return (block.visible & partners(block, pairs)).any(-1)
 
 
-def _partners(block: Block, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return where each query's partners are among the keys, and whether it sees them; each (queries, partners)."""
-    keys = block.visible.shape[-1]
+def partner_places(block: Block, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return where each query's partners are among the keys, and whether they are there; each (queries, partners)."""
+    keys = block.visible.shape[1]
     table = _table(pairs, block.window_tokens).to(block.queries.device)  # (tokens, partners)
-    partners = table[block.queries]  # (queries, partners)
-    there = (partners >= 0) & (partners < keys)
-    places = partners.clamp(0, keys - 1)
-    return places, there & block.visible.gather(-1, places)
+    places = table[block.queries]  # (queries, partners)
+    return places.clamp(0, keys - 1), (places >= 0) & (places < keys)
 
 
 @lru_cache(maxsize=64)  # of a few windows, for each analyzer; tokens are known again by being the very same

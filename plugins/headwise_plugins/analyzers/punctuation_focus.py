@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from headwise import Block
 
 
-def punctuation_focus(block: Block) -> torch.Tensor:
-    """Return the share of each row's attention on punctuation; float32 (heads, queries), in 0..1."""
-    return block.weights @ block.tokens.punctuation.to(block.weights)  # (heads, queries, keys) @ (keys,)
+def punctuation(block: Block) -> torch.Tensor:
+    """Tell which keys are punctuation; bool (keys,)."""
+    return block.tokens.punctuation
 
 
 @hookimpl
@@ -28,11 +28,12 @@ def headwise_analyzers() -> Iterable[Analyzer]:
     """Offer `punctuation-focus`."""
     yield Analyzer(
         name="punctuation-focus",
-        run=punctuation_focus,
+        keys=punctuation,
         unit="share",
         bounds=(0, 1),
         summary="share of attention on punctuation",
         formula="mean over rows i of Σ α(i, j) over the keys j that are punctuation",
         source="Clark et al. 2019, What Does BERT Look At?, section 3.2; every mark, not full stop and comma alone",
         sentence="puts {value} of its attention on punctuation",
+        cross=True,
     )

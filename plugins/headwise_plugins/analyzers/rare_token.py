@@ -17,13 +17,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from headwise import Analyzer, hookimpl
 from headwise.errors import SettingsError
-from headwise_plugins.analyzers.pointing import pointed
+from headwise_plugins.analyzers.pointing import pointed_keys
 
 if TYPE_CHECKING:
     import torch
@@ -31,38 +30,34 @@ if TYPE_CHECKING:
     from headwise import Block, Material
 
 
-def rare_token(block: Block, counts: Mapping[str, int] | None = None) -> torch.Tensor:
-    """Return how much of each row's pointing falls on the rarest token in view.
+@dataclass(frozen=True, eq=False, slots=True)  # known again by being the very same
+class Rarity:
+    """What is rare, by how often each text occurs in the corpus; without counts, by those of the window."""
 
-    Args:
-        block: the rows.
-        counts: how often each text occurs in the corpus, 0 where it does not; without them, those of the window.
+    counts: Mapping[str, int] | None = None
 
-    Returns:
-        float32 (heads, queries), in 0..1.
-    """
-    import torch
+    def pointed_at(self, block: Block) -> torch.Tensor:
+        """Return how much of each row's pointing falls on the rarest in view; float32 (heads, queries), in 0..1."""
+        return pointed_keys(block, block.once(self.rarest))
 
-    rarest, _ = _told_apart(block, counts)
-    return torch.einsum("hqk,qk->hq", pointed(block), rarest.to(block.weights))
+    def sees_rarer(self, block: Block) -> torch.Tensor:
+        """Tell which rows see tokens of which some are rarer than others; bool (queries,)."""
+        rarest = block.once(self.rarest)
+        return rarest.any(-1) & (_of_text(block) & ~rarest).any(-1)
+
+    def rarest(self, block: Block) -> torch.Tensor:
+        """Tell which visible tokens of the text are the rarest in view of a row; bool (queries, keys)."""
+        import torch
+
+        counts = Counter(block.window_tokens.texts) if self.counts is None else self.counts
+        often = torch.tensor([counts.get(text, 0) for text in block.tokens.texts], dtype=torch.int32)  # (keys,)
+        most = torch.iinfo(often.dtype).max
+        by_row = torch.where(_of_text(block), often.to(block.queries.device), most)  # (queries, keys)
+        return (by_row == by_row.amin(-1, keepdim=True)) & (by_row != most)
 
 
-def sees_rarer(block: Block, counts: Mapping[str, int] | None = None) -> torch.Tensor:
-    """Tell which rows see tokens of which some are rarer than others; bool (queries,)."""
-    rarest, seen = _told_apart(block, counts)
-    return rarest.any(-1) & (seen & ~rarest).any(-1)
-
-
-def _told_apart(block: Block, counts: Mapping[str, int] | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which visible tokens of the text are the rarest, and which there are; twice bool (queries, keys)."""
-    import torch
-
-    tokens = block.tokens
-    counts = Counter(block.window_tokens.texts) if counts is None else counts
-    frequency = torch.tensor([counts.get(text, 0) for text in tokens.texts], device=block.queries.device)  # (keys,)
-    seen = block.visible & ~(tokens.padding | tokens.special)  # (queries, keys)
-    by_row = torch.where(seen, frequency, torch.iinfo(frequency.dtype).max)  # (queries, keys)
-    return seen & (by_row == by_row.amin(-1, keepdim=True)), seen
+def _of_text(block: Block) -> torch.Tensor:
+    return block.visible & ~(block.tokens.padding | block.tokens.special)  # (queries, keys)
 
 
 def prepare(material: Material) -> Analyzer:
@@ -77,13 +72,15 @@ def prepare(material: Material) -> Analyzer:
     counts: Counter[str] = Counter()
     for tokens in material.documents():
         counts.update(tokens.texts)
-    return replace(ANALYZER, run=partial(rare_token, counts=counts), rows=partial(sees_rarer, counts=counts))
+    rarity = Rarity(counts)
+    return replace(ANALYZER, run=rarity.pointed_at, rows=rarity.sees_rarer)
 
 
+IN_THE_WINDOW = Rarity()
 ANALYZER = Analyzer(
     name="rare-token",
-    run=rare_token,
-    rows=sees_rarer,
+    run=IN_THE_WINDOW.pointed_at,
+    rows=IN_THE_WINDOW.sees_rarer,
     unit="share",
     bounds=(0, 1),
     summary="share of rows whose largest weight is on the rarest token in view",
@@ -93,6 +90,7 @@ ANALYZER = Analyzer(
     "sees in place of a sentence, and without leaving out the 500 most frequent tokens",
     sentence="has its largest weight on the rarest token in view in {value} of the rows",
     prepare=prepare,
+    cross=True,
 )
 
 

@@ -12,6 +12,7 @@ another token of the same text in view are counted.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from headwise import Analyzer, hookimpl
@@ -19,39 +20,40 @@ from headwise import Analyzer, hookimpl
 if TYPE_CHECKING:
     import torch
 
-    from headwise import Block
+    from headwise import Block, Tokens
+
+
+NO_TEXT = -1
+"""The number of punctuation, padding and special tokens among the numbers of texts."""
 
 
 def text_numbers(block: Block) -> torch.Tensor:
-    """Return a number for each text among the keys, -1 for punctuation, padding and special tokens; int64 (keys,)."""
-    return block.once(_text_numbers)
+    """Return a number for each text among the keys, `NO_TEXT` for what does not count; int64 (keys,)."""
+    return _text_numbers(block.window_tokens)[: block.visible.shape[1]]
 
 
-def _text_numbers(block: Block) -> torch.Tensor:
+def asked_for(block: Block) -> torch.Tensor:
+    """Return the number of each query's text, one that no key has where it does not count; int64 (queries, 1)."""
+    numbers = _text_numbers(block.window_tokens)[block.queries]
+    return numbers.masked_fill(numbers == NO_TEXT, NO_TEXT - 1)[:, None]
+
+
+@lru_cache(maxsize=16)  # of a few windows; tokens are known again by being the very same
+def _text_numbers(tokens: Tokens) -> torch.Tensor:
     import torch
 
-    tokens, known = block.tokens, dict[str, int]()
-    numbers = torch.tensor([known.setdefault(text, len(known)) for text in tokens.texts], dtype=torch.int64)  # (keys,)
-    return numbers.to(tokens.ids.device).masked_fill(tokens.punctuation | tokens.special | tokens.padding, -1)
+    known = dict[str, int]()
+    numbers = torch.tensor([known.setdefault(text, len(known)) for text in tokens.texts], dtype=torch.int64)
+    return numbers.to(tokens.ids.device).masked_fill(tokens.punctuation | tokens.special | tokens.padding, NO_TEXT)
 
 
-def same_token(block: Block) -> torch.Tensor:
-    """Return the share of each row's attention on others of its token; float32 (heads, queries), in 0..1."""
+def same_text(block: Block) -> torch.Tensor:
+    """Tell which keys have the query's text and are not the query; bool (queries, keys)."""
     import torch
 
-    return torch.einsum("hqk,qk->hq", block.weights, block.once(_others_of_it).to(block.weights))
-
-
-def sees_same_token(block: Block) -> torch.Tensor:
-    """Tell which rows have another token of the query's text in view; bool (queries,)."""
-    return block.once(_others_of_it).any(-1)
-
-
-def _others_of_it(block: Block) -> torch.Tensor:
-    """Tell which visible keys have the query's text and are not the query; bool (queries, keys)."""
-    numbers = text_numbers(block)  # (keys,)
-    asked = numbers[block.queries][:, None]  # (queries, 1)
-    return block.visible & (numbers == asked) & (asked >= 0) & (block.distances != 0)
+    same = text_numbers(block) == asked_for(block)  # (queries, keys)
+    same[torch.arange(len(same), device=same.device), block.queries] = False
+    return same
 
 
 @hookimpl
@@ -59,8 +61,8 @@ def headwise_analyzers() -> Iterable[Analyzer]:
     """Offer `same-token`."""
     yield Analyzer(
         name="same-token",
-        run=same_token,
-        rows=sees_same_token,
+        keys=same_text,
+        where_seen=True,
         unit="share",
         bounds=(0, 1),
         summary="share of attention on other places of the same token",

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import combinations
 
 from headwise import Analyzer, hookimpl
-from headwise_plugins.analyzers.partners import partner_share, sees_partner
+from headwise_plugins.analyzers.partners import partners
 from headwise_plugins.chinese.window_text import WindowText, is_han
 from headwise_plugins.chinese.words import word_spans
 
@@ -46,8 +46,8 @@ def headwise_analyzers() -> Iterable[Analyzer]:
     """Offer `same-word`."""
     yield Analyzer(
         name="same-word",
-        run=partial(partner_share, pairs=same_word),
-        rows=partial(sees_partner, pairs=same_word),
+        keys=partial(partners, pairs=same_word),
+        where_seen=True,
         unit="share",
         bounds=(0, 1),
         summary="share of attention on the other characters of the same word",

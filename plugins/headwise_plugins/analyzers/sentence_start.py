@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def sentence_start(block: Block) -> torch.Tensor:
-    """Return the share of each row's attention on the starts of sentences; float32 (heads, queries), in 0..1."""
-    return block.weights @ block.tokens.sentence_start.to(block.weights)  # (heads, queries, keys) @ (keys,)
+    """Tell which keys start a sentence; bool (keys,)."""
+    return block.tokens.sentence_start
 
 
 @hookimpl
@@ -27,11 +27,12 @@ def headwise_analyzers() -> Iterable[Analyzer]:
     """Offer `sentence-start`."""
     yield Analyzer(
         name="sentence-start",
-        run=sentence_start,
+        keys=sentence_start,
         unit="share",
         bounds=(0, 1),
         summary="share of attention on the starts of sentences",
         formula="mean over rows i of Σ α(i, j) over the keys j that start a sentence",
         source="the class mass of Clark et al. 2019, What Does BERT Look At?, section 3.2, for sentence starts",
         sentence="puts {value} of its attention on the starts of sentences",
+        cross=True,
     )

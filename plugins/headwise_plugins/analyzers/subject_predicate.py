@@ -17,8 +17,8 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from headwise import Analyzer, hookimpl
-from headwise_plugins.analyzers.partners import Pairs, partner_share, sees_partner
-from headwise_plugins.analyzers.pointing import pointed
+from headwise_plugins.analyzers.partners import Pairs, partner_places, partners, sees_partner
+from headwise_plugins.analyzers.pointing import pointed_at
 from headwise_plugins.chinese.clauses import clauses
 from headwise_plugins.chinese.dependencies import parse
 from headwise_plugins.chinese.window_text import WindowText, is_han
@@ -70,7 +70,7 @@ def _pairs(window: WindowText, wanted: Callable[[str], bool]) -> Iterator[tuple[
 
 def points_at_partner(block: Block, pairs: Pairs) -> torch.Tensor:
     """Return how much of each row's pointing falls on the query's partners; float32 (heads, queries), in 0..1."""
-    return partner_share(replace(block, weights=pointed(block)), pairs)
+    return pointed_at(block, *partner_places(block, pairs))
 
 
 def grammar_analyzer(name: str, pairs: Pairs, partner: str, words: str) -> Analyzer:
@@ -81,8 +81,8 @@ def grammar_analyzer(name: str, pairs: Pairs, partner: str, words: str) -> Analy
     """
     return Analyzer(
         name=name,
-        run=partial(partner_share, pairs=pairs),
-        rows=partial(sees_partner, pairs=pairs),
+        keys=partial(partners, pairs=pairs),
+        where_seen=True,
         unit="share",
         bounds=(0, 1),
         summary=f"share of attention on {partner}",
@@ -110,7 +110,10 @@ def headwise_analyzers() -> Iterable[Analyzer]:
     yield replace(
         share,
         name="points-at-dependency",
+        keys=None,
+        where_seen=False,
         run=partial(points_at_partner, pairs=dependencies),
+        rows=partial(sees_partner, pairs=dependencies),
         summary="share of rows whose largest weight is on the word that the query depends on, or on a dependent of it",
         formula="mean over the rows i that see such a token of the part of the keys with the largest α(i, j) that are "
         "tokens of the head or of a dependent of the word of i",

@@ -26,7 +26,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -38,7 +38,7 @@ from headwise.settings import validated
 if TYPE_CHECKING:
     import torch
 
-    from headwise import Block, Material
+    from headwise import Block, Material, Tokens
 
 CHARACTERS = ("天", "龍", "龙")
 """The triggers, unless told otherwise."""
@@ -75,22 +75,23 @@ FUNCTION_WORDS = frozenset(" ".join(_ENGLISH).split())
 """English words that tie a sentence together, in lower case."""
 
 
-def share_on(block: Block, triggers: frozenset[str]) -> torch.Tensor:
-    """Return the share of each row's attention on tokens of these texts; float32 (heads, queries), in 0..1."""
-    return block.weights @ _are(block, triggers).to(block.weights)  # (heads, queries, keys) @ (keys,)
+def are_triggers(block: Block, triggers: frozenset[str]) -> torch.Tensor:
+    """Tell which keys have one of these texts; bool (keys,)."""
+    return _triggers(block.window_tokens, triggers)[: block.visible.shape[1]]
 
 
 def sees_some(block: Block, triggers: frozenset[str]) -> torch.Tensor:
     """Tell which rows see a token of these texts and another one; bool (queries,)."""
-    found = _are(block, triggers)  # (keys,)
+    found = are_triggers(block, triggers)  # (keys,)
     return (block.visible & found).any(-1) & (block.visible & ~found).any(-1)
 
 
-def _are(block: Block, triggers: frozenset[str]) -> torch.Tensor:
+@lru_cache(maxsize=16)  # of a few windows; tokens are known again by being the very same
+def _triggers(tokens: Tokens, triggers: frozenset[str]) -> torch.Tensor:
     import torch
 
-    found = torch.tensor([text in triggers for text in block.tokens.texts], dtype=torch.bool)  # (keys,)
-    return found.to(block.queries.device) & ~block.tokens.padding
+    found = torch.tensor([text in triggers for text in tokens.texts], dtype=torch.bool)  # (tokens,)
+    return found.to(tokens.padding.device) & ~tokens.padding
 
 
 def is_content(text: str) -> bool:
@@ -158,7 +159,7 @@ def analyzer_of(triggers: Sequence[str]) -> Analyzer:
     named, texts = _named(triggers), frozenset(triggers)
     return Analyzer(
         name="trigger-characters",
-        run=partial(share_on, triggers=texts),
+        keys=partial(are_triggers, triggers=texts),
         rows=partial(sees_some, triggers=texts),
         unit="share",
         bounds=(0, 1),
@@ -166,6 +167,7 @@ def analyzer_of(triggers: Sequence[str]) -> Analyzer:
         formula="mean over the rows i that see a trigger and another key of Σ α(i, j) over the triggers j",
         source="the class mass of Clark et al. 2019, What Does BERT Look At?, section 3.2, for a list of tokens",
         sentence=f"puts {{value}} of its attention on the trigger characters {named}",
+        cross=True,
     )
 
 

@@ -14,13 +14,20 @@ from headwise.measuring.nulls import Nulls
 from headwise.measuring.profile import ProfileSums
 from headwise.observing.block import even_weights
 from headwise.testing import make_block
-from headwise_plugins.analyzers.induction import induction, sees_follower
+from headwise_plugins.analyzers.induction import headwise_analyzers
 
+(ANALYZER,) = headwise_analyzers()
 Mean = Callable[[str, Block], list[float]]
 
 GAPS = (3, 9, 5, 14, 7, 11)
 """Other tokens between the two times that a phrase is read."""
 PHRASE = 4
+
+
+def rows(block: Block) -> torch.Tensor:
+    """Return the rows that count."""
+    assert ANALYZER.rows is not None
+    return ANALYZER.rows(block)
 
 
 def varied(seed: int) -> str:
@@ -102,15 +109,15 @@ def test_a_doubled_character_does_not_lead_to_itself() -> None:
     """In 漸漸漸 the second stands after the first, but is the query itself; the third has the second to look at."""
     weights = torch.tensor([[[1, 0, 0], [0.4, 0.6, 0], [0.2, 0.3, 0.5]]])
     block = make_block("漸漸漸", weights=weights)
-    assert sees_follower(block).tolist() == [False, False, True]
-    assert float(induction(block)[0, 2]) == pytest.approx(0.3)
+    assert rows(block).tolist() == [False, False, True]
+    assert float(ANALYZER.run(block)[0, 2]) == pytest.approx(0.3)
 
 
 def test_what_comes_later_does_not_count() -> None:
     """Where a row sees ahead, what follows its token later on is no induction."""
     block = make_block("天子天下", causal=False)
-    assert sees_follower(block).tolist() == [False, False, True, False]
-    assert torch.equal(induction(block)[:, 2], block.weights[:, 2, 1])
+    assert rows(block).tolist() == [False, False, True, False]
+    assert torch.equal(ANALYZER.run(block)[:, 2], block.weights[:, 2, 1])
 
 
 @given(st.text("天子ab，", min_size=1, max_size=20), st.booleans())
@@ -119,5 +126,5 @@ def test_it_is_the_sum_over_keys_taken_one_by_one(text: str, causal: bool) -> No
     block = make_block(text, causal=causal)
     for query in range(len(text)):
         keys = followers(text, query)
-        assert bool(sees_follower(block)[query]) == bool(keys)
-        assert torch.allclose(induction(block)[:, query], block.weights[:, query, keys].sum(-1), atol=1e-6)
+        assert bool(rows(block)[query]) == bool(keys)
+        assert torch.allclose(ANALYZER.run(block)[:, query], block.weights[:, query, keys].sum(-1), atol=1e-6)

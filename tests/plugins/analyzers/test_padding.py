@@ -9,9 +9,16 @@ import torch
 
 from headwise import Block, Tokens
 from headwise.testing import make_block
-from headwise_plugins.analyzers.padding import sees_padding
+from headwise_plugins.analyzers.padding import headwise_analyzers
 
+(ANALYZER,) = headwise_analyzers()
 Mean = Callable[[str, Block], list[float]]
+
+
+def rows(block: Block) -> torch.Tensor:
+    """Return the rows that count."""
+    assert ANALYZER.rows is not None
+    return ANALYZER.rows(block)
 
 
 def test_what_falls_on_padding_is_told(mean_of: Mean) -> None:
@@ -28,5 +35,5 @@ def test_what_falls_on_padding_is_told(mean_of: Mean) -> None:
 def test_rows_without_padding_in_view_do_not_count() -> None:
     """Padding that comes later or is masked is not in view."""
     tokens = Tokens.of("天子").padded(3)
-    assert sees_padding(make_block(tokens, masks_padding=False)).tolist() == [False, False, True]
-    assert not sees_padding(make_block(tokens, causal=False)).any()
+    assert rows(make_block(tokens, masks_padding=False)).tolist() == [False, False, True]
+    assert not rows(make_block(tokens, causal=False)).any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from headwise.observing.block import even_weights
 from headwise.registry import installed
 from headwise.testing import make_block, rows_of
 from headwise_corpora.shuihu_passages import documents
-from headwise_plugins.analyzers.partners import partner_share, sees_partner
+from headwise_plugins.analyzers.partners import partners
 from headwise_plugins.chinese.window_text import WindowText
 
 NAMES = (
@@ -44,21 +45,33 @@ def first_and_third(window: WindowText) -> Iterator[tuple[int, int]]:
         yield from ((0, 2), (3, 0))
 
 
+PARTNERS = Analyzer(
+    name="partners", unit="share", summary="", keys=partial(partners, pairs=first_and_third), where_seen=True
+)
+
+
+def rows(block: Block) -> list[bool]:
+    """Return which rows have a partner in view."""
+    assert PARTNERS.rows is not None
+    counted: list[bool] = PARTNERS.rows(block).tolist()
+    return counted
+
+
 def test_weights_on_partners_are_summed_both_ways() -> None:
     """Of four tokens the first has two partners, the second none, the others one."""
     weights = torch.tensor([[[0.1, 0.2, 0.3, 0.4]] * 4, [[0.4, 0.3, 0.2, 0.1]] * 4])
     block = make_block("天子駕坐", weights=weights, causal=False)
     expected = torch.tensor([[0.7, 0, 0.1, 0.1], [0.3, 0, 0.4, 0.4]])
-    assert torch.allclose(partner_share(block, first_and_third), expected)
-    assert sees_partner(block, first_and_third).tolist() == [True, False, True, True]
+    assert torch.allclose(PARTNERS.run(block), expected)
+    assert rows(block) == [True, False, True, True]
 
 
 def test_a_partner_must_be_in_view() -> None:
     """A causal row does not see what comes after it."""
     weights = torch.tensor([[[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.3, 0.5, 0], [0.1, 0.2, 0.3, 0.4]]])
     block = make_block("天子駕坐", weights=weights)
-    assert torch.allclose(partner_share(block, first_and_third), torch.tensor([[0, 0, 0.2, 0.1]]))
-    assert sees_partner(block, first_and_third).tolist() == [False, False, True, True]
+    assert torch.allclose(PARTNERS.run(block), torch.tensor([[0, 0, 0.2, 0.1]]))
+    assert rows(block) == [False, False, True, True]
 
 
 @pytest.mark.parametrize("name", NAMES)

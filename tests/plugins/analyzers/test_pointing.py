@@ -10,7 +10,7 @@ import torch
 from headwise import Block
 from headwise.observing.block import even_weights
 from headwise.testing import make_block
-from headwise_plugins.analyzers.pointing import has_the_place, pointed, points_at
+from headwise_plugins.analyzers.pointing import has_the_place, pointed_keys, points_at
 
 Mean = Callable[[str, Block], list[float]]
 
@@ -52,7 +52,9 @@ def test_weights_within_rounding_are_as_large() -> None:
     """One part in ten million is no difference, one in ten thousand is."""
     weights = torch.tensor([[[0.4, 0.4 * (1 - 1e-7), 0.2]], [[0.4, 0.4 * (1 - 1e-4), 0.2]]]).expand(2, 3, 3)
     block = make_block("abc", weights=weights, causal=False)
-    assert pointed(block)[:, 0].tolist() == [[0.5, 0.5, 0], [1, 0, 0]]
+    for key, expected in enumerate([[0.5, 1], [0.5, 0], [0, 0]]):
+        assert points_at(block, key)[:, 0].tolist() == expected  # of the first row
+        assert pointed_keys(block, torch.eye(3)[[key] * 3].bool())[:, 0].tolist() == expected
 
 
 def test_only_rows_with_the_place_and_a_choice_count() -> None:

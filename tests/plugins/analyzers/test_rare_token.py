@@ -12,7 +12,7 @@ from headwise import Analyzer, Block, Material, Tokens
 from headwise.errors import SettingsError
 from headwise.observing.block import even_weights
 from headwise.testing import make_block
-from headwise_plugins.analyzers.rare_token import prepare, rare_token, sees_rarer
+from headwise_plugins.analyzers.rare_token import IN_THE_WINDOW, prepare
 
 Mean = Callable[[str, Block], list[float]]
 
@@ -34,7 +34,7 @@ def test_the_corpus_tells_what_is_rare() -> None:
     block = make_block("天子龍龍", weights=one_hot(0, 1, 1, 3))
     assert analyzer.rows(block).tolist() == [False, True, True, True]  # the first row sees 天 alone
     assert analyzer.run(block)[0].tolist() == [1, 1, 0, 1]
-    assert rare_token(block)[0].tolist() == [1, 1, 1, 0]  # in the window 天 and 子 stand once, 龍 twice
+    assert IN_THE_WINDOW.pointed_at(block)[0].tolist() == [1, 1, 1, 0]  # in the window 天 and 子 stand once, 龍 twice
 
 
 def test_several_that_are_as_rare_all_count() -> None:
@@ -54,9 +54,9 @@ def test_even_attention_gives_the_share_of_the_rarest_in_view() -> None:
 
 def test_rows_that_see_tokens_of_one_count_are_left_out() -> None:
     """Where everything in view is as frequent, there is no rarest token."""
-    assert not sees_rarer(make_block("天天天")).any()
-    assert not sees_rarer(make_block("天子龍")).any()
-    assert sees_rarer(make_block("天天子")).tolist() == [False, False, True]
+    assert not IN_THE_WINDOW.sees_rarer(make_block("天天天")).any()
+    assert not IN_THE_WINDOW.sees_rarer(make_block("天子龍")).any()
+    assert IN_THE_WINDOW.sees_rarer(make_block("天天子")).tolist() == [False, False, True]
 
 
 def test_padding_and_special_tokens_are_never_the_rarest() -> None:
@@ -64,7 +64,7 @@ def test_padding_and_special_tokens_are_never_the_rarest() -> None:
     tokens = Tokens.of("天天子龍").padded(6)
     tokens = replace(tokens, special=torch.tensor([False, False, False, True, True, True]))
     block = make_block(tokens, weights=torch.full((1, 6, 6), 1 / 6), causal=False, masks_padding=False)
-    assert rare_token(block)[0].tolist() == pytest.approx([1 / 6] * 6)  # 子
+    assert IN_THE_WINDOW.pointed_at(block)[0].tolist() == pytest.approx([1 / 6] * 6)  # 子
 
 
 def test_it_takes_no_options() -> None:

@@ -10,13 +10,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwise import Tokens
+from headwise import Block, Tokens
 from headwise.testing import make_block
-from headwise_plugins.analyzers.same_token import same_token, sees_same_token
+from headwise_plugins.analyzers.same_token import headwise_analyzers
 
+(ANALYZER,) = headwise_analyzers()
 Mean = Callable[[str, object], list[float]]
 
 EXAMPLE = torch.tensor([[[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.3, 0.5, 0], [0.1, 0.15, 0.5, 0.25]]])
+
+
+def rows(block: Block) -> torch.Tensor:
+    """Return the rows that count."""
+    assert ANALYZER.rows is not None
+    return ANALYZER.rows(block)
 
 
 def test_the_worked_example_of_four_tokens(mean_of: Mean) -> None:
@@ -38,16 +45,16 @@ def test_marks_padding_and_special_tokens_do_not_count() -> None:
     """Rows of marks have no answer, nor have rows of padding; a special token is not the same as another."""
     tokens = Tokens.of("天，天，").padded(6)
     block = make_block(tokens, causal=False, masks_padding=False)
-    assert sees_same_token(block).tolist() == [True, False, True, False, False, False]
+    assert rows(block).tolist() == [True, False, True, False, False, False]
     special = replace(tokens, special=torch.tensor([True, False, True, False, True, True]))
-    assert not sees_same_token(make_block(special, causal=False, masks_padding=False)).any()
+    assert not rows(make_block(special, causal=False, masks_padding=False)).any()
 
 
 def test_the_text_tells_what_is_the_same() -> None:
     """Capitals make another token; tokens without ids, or with the same unknown id, are told apart by their text."""
     block = make_block("AaA", weights=torch.full((1, 3, 3), 1 / 3), causal=False)
-    assert sees_same_token(block).tolist() == [True, False, True]
-    assert same_token(block)[0].tolist() == pytest.approx([1 / 3, 0, 1 / 3])
+    assert rows(block).tolist() == [True, False, True]
+    assert ANALYZER.run(block)[0].tolist() == pytest.approx([1 / 3, 0, 1 / 3])
 
 
 @given(st.text("天子ab，", min_size=1, max_size=20), st.booleans())
@@ -60,6 +67,6 @@ def test_it_is_the_sum_over_pairs_taken_one_by_one(text: str, causal: bool) -> N
             for key, found in enumerate(text)
             if found == asked != "，" and key != query and (key < query or not causal)
         ]
-        assert bool(sees_same_token(block)[query]) == bool(others)
+        assert bool(rows(block)[query]) == bool(others)
         expected = block.weights[:, query, others].sum(-1)
-        assert torch.allclose(same_token(block)[:, query], expected, atol=1e-6)
+        assert torch.allclose(ANALYZER.run(block)[:, query], expected, atol=1e-6)

@@ -21,6 +21,13 @@ class WithoutFirstKey(NamedTuple):
     """Own heads and the even one."""
     left_out: torch.Tensor
     """float32 (own heads, queries): the weight on the first key."""
+    left: torch.Tensor
+    """float32 (own heads + 1, queries): what the other keys had together, the even head last; 1 where it is nothing."""
+
+
+def first_key(block: Block) -> int:
+    """Return the place of the first key of the window that is no padding; 0 where all is padding."""
+    return int((~block.tokens.padding).int().argmax())
 
 
 def without_first_key(block: Block, own: int) -> WithoutFirstKey:
@@ -33,15 +40,16 @@ def without_first_key(block: Block, own: int) -> WithoutFirstKey:
         block: its last head is the even one.
         own: how many of the first heads are the model's own.
     """
-    first = int((~block.tokens.padding).int().argmax())  # 0 where all is padding
+    first = first_key(block)
     visible = block.visible.clone()  # (queries, keys)
     visible[:, first] = False
     weights = torch.empty_like(block.weights[: own + 1])  # (own heads + 1, queries, keys)
-    rest = weights[:own]
-    rest.copy_(block.weights[:own])
-    rest[..., first] = 0
-    sums = rest.sum(-1, keepdim=True)  # (own heads, queries, 1): not 1 - left out, which would cancel
-    rest /= sums.masked_fill_(sums == 0, 1)
+    weights[:own], weights[-1] = block.weights[:own], block.weights[-1]
+    weights[..., first] = 0
+    left = weights.sum(-1)  # (own heads + 1, queries): not 1 - left out, which would cancel
+    left.masked_fill_(left == 0, 1)
+    weights[:own] /= left[:own, :, None]
     weights[-1] = even_weights(visible)
     heads = (*block.heads[:own], block.heads[-1])
-    return WithoutFirstKey(replace(block, weights=weights, heads=heads, visible=visible), block.weights[:own, :, first])
+    rest = replace(block, weights=weights, heads=heads, visible=visible)
+    return WithoutFirstKey(rest, block.weights[:own, :, first], left)

@@ -8,7 +8,8 @@ of the blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -17,9 +18,11 @@ import torch
 from headwise.contracts import Analyzer, PairAnalyzer
 from headwise.errors import PluginError
 from headwise.failure import Failure
-from headwise.measuring.first_key import without_first_key
+from headwise.measuring.first_key import first_key
+from headwise.measuring.key_sums import KeySums
 from headwise.measuring.measured_rows import MeasuredRows
 from headwise.measuring.nulls import NullHeads
+from headwise.measuring.readings import READ_AS, Reading, checked_rows
 from headwise.measuring.sums import DocumentSums, PartSums, ReadingSums
 from headwise.observing.block import Block, HeadName
 from headwise.registry import Offered
@@ -36,6 +39,7 @@ NO_NULLS = NullHeads()
 Listener = Callable[[str, Block, torch.Tensor, torch.Tensor], None]
 """Told what an analyzer gave: its name, the block (own heads first), the values of the own heads, float64 (own heads,
 queries), 0 in rows that do not count, and float64 (queries,), 1 in rows that count."""
+ROW_SHAPE = "(heads, queries)"
 TENSORS = tuple(part.name for part in fields(Tokens) if part.name != "texts")
 """The tensors of tokens."""
 
@@ -49,7 +53,7 @@ class Measuring:
     """Runs analyzers over blocks; one that fails is left out from there on, and told in `failures`.
 
     With `strict` a failure is raised at once, as PluginError. `listeners` are told what each analyzer of rows gives for
-    each block in the reading "all keys".
+    each block in the reading "all keys". On cross-attention only those analyzers are run that are made for it.
     """
 
     analyzers: list[Offered]
@@ -79,6 +83,7 @@ class Measuring:
             {reading: every[reading] for reading in self.readings},
             torch.zeros(pairs, heads, heads, dtype=torch.float64),
             torch.zeros(pairs, heads, heads, dtype=torch.float64),
+            torch.zeros(pairs, dtype=torch.int64),
         )
 
     def whole(self, measure: Callable[[], T]) -> T:
@@ -104,86 +109,106 @@ class Measuring:
         """
         if not len(block.queries):
             return
-        first, last = int(stretch.min()), int(stretch.max())
-        member = torch.nn.functional.one_hot(stretch - first, last - first + 1).double()  # (queries, stretches here)
+        start, stop = int(stretch.min()), int(stretch.max()) + 1
+        member = torch.nn.functional.one_hot(stretch - start, stop - start).double()  # (queries, stretches here)
         sums.rows += len(block.queries)
-        sums.stretches = max(sums.stretches, last + 1)
-        here = slice(first, last + 1)
-        for reading, kept in sums.readings.items():
-            kept.make_room(last + 1)
-            if reading == ALL_KEYS:
-                self._add_all_keys(sums, kept, block, member, here)
-            else:
-                self._add_without_first_key(sums, kept, block, member, here)
+        sums.stretches = max(sums.stretches, stop)
+        key_sums = KeySums.of(block.weights, self._counted_keys(block), first_key(block))
+        for name, kept in sums.readings.items():
+            kept.make_room(stop)
+            reading = READ_AS[name](block, sums.heads, key_sums)
+            values, counts = self._row_values(reading, sums.heads, self.listeners if name == ALL_KEYS else ())
+            left_out = reading.left_out * counts[:, None]  # (analyzers, own heads or none, queries)
+            kept.rows[:, start:stop] += counts @ member
+            kept.sums[..., start:stop] += values @ member
+            kept.left_out[..., start:stop] += left_out @ member
         self._add_pairs(sums, block)
 
-    def _add_all_keys(
-        self, sums: DocumentSums, kept: ReadingSums, block: Block, member: torch.Tensor, here: slice
-    ) -> None:
-        for index, offered in enumerate(self.analyzers):
-            given = self._row_values(offered, block, None)
-            if given is None:
-                continue
-            values, counts = given
-            kept.rows[index, here] += counts @ member  # (stretches here,)
-            kept.sums[index, :, here] += values @ member  # (heads, stretches here)
-            for listener in self.listeners:
-                listener(offered.name, block, values[: sums.heads], counts)
+    def _counted_keys(self, block: Block) -> dict[int, torch.Tensor]:
+        """Return what each key counts, by the number of the analyzer: (keys,) or (queries, keys)."""
+        counted: dict[int, torch.Tensor] = {}
+        for number, offered, analyzer in self._running(block):
+            if analyzer.keys is not None:
+                with self._costing_itself(offered, block):
+                    counted[number] = _checked_counts(analyzer.keys(block), block)
+        return counted
 
-    def _add_without_first_key(
-        self, sums: DocumentSums, kept: ReadingSums, block: Block, member: torch.Tensor, here: slice
-    ) -> None:
-        rest, left_out = without_first_key(block, sums.heads)
-        sees = rest.visible.any(-1)  # (queries,)
-        left_out = left_out.cpu().double()  # (own heads, queries)
-        for index, offered in enumerate(self.analyzers):
-            given = self._row_values(offered, rest, sees)
-            if given is None:
+    def _row_values(
+        self, reading: Reading, own: int, listeners: Sequence[Listener]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return float64 (analyzers, heads, queries), 0 in rows that do not count, and which do, as 1 and 0.
+
+        The second is float64 (analyzers, queries). Of an analyzer that fails everything is 0.
+        """
+        block = reading.block
+        shape = len(block.heads), len(block.queries)
+        values = torch.zeros(len(self.analyzers), *shape, dtype=torch.float64)  # on the cpu: not every device has it
+        counts = torch.zeros(len(self.analyzers), shape[1], dtype=torch.float64)
+        for number, offered, analyzer in self._running(block):
+            if analyzer.keys is not None and number not in reading.sums:
                 continue
-            values, counts = given
-            kept.rows[index, here] += counts @ member  # (stretches here,)
-            kept.sums[index, :, here] += values @ member  # (heads, stretches here)
-            kept.left_out[index, :, here] += left_out * counts @ member  # (own heads, stretches here)
+            with self._costing_itself(offered, block):
+                given = reading.sums[number] if analyzer.keys else _checked(analyzer.run(block), shape, ROW_SHAPE)
+                rows = reading.rows(analyzer, given)
+                given = given.masked_fill(~rows, 0)
+                _refuse_not_finite(given)
+                values[number], counts[number] = given, rows
+            if not self._failed(offered):
+                for listener in listeners:
+                    listener(offered.name, block, values[number, :own], counts[number])
+        return values, counts
 
     def _add_pairs(self, sums: DocumentSums, block: Block) -> None:
-        queries, names = len(block.queries), block.heads[: sums.heads]
-        untrained = sums.nulls.of_untrained(sums.heads)
+        names, untrained = block.heads[: sums.heads], sums.nulls.of_untrained(sums.heads)
         places = [(slice(sums.heads), sums.pairs), (untrained, sums.untrained_pairs)]
-        for place, kept in places if sums.nulls.untrained else places[:1]:
-            heads = replace(block, weights=block.weights[place], heads=names)
-            for index, offered in enumerate(self.pair_analyzers):
-                kept[index] += queries * self._pair_values(offered, heads)
+        for index, offered in enumerate(self.pair_analyzers):
+            rows = self._pair_rows(offered, block)
+            count = len(rows.queries)
+            sums.pair_rows[index] += count
+            for place, kept in places[: 1 + sums.nulls.untrained] if count else ():
+                heads = replace(rows, weights=rows.weights[place], heads=names)
+                kept[index] += count * self._pair_values(offered, heads)
 
     def _failed(self, offered: Offered) -> bool:
         return any(failure.name == offered.name for failure in self.failures)
 
-    def _row_values(
-        self, offered: Offered, block: Block, sees: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return float64 (heads, queries), 0 in rows that do not count, and float64 (queries,), 1 in those that do.
+    def _running(self, block: Block) -> Iterator[tuple[int, Offered, Analyzer]]:
+        """Yield the analyzers of rows that are run on this block, with their numbers."""
+        for number, offered in enumerate(self.analyzers):
+            analyzer = offered.value
+            if isinstance(analyzer, Analyzer) and (analyzer.cross or not block.cross) and not self._failed(offered):
+                yield number, offered, analyzer
 
-        `sees`, bool (queries,), tells which rows may count; None: all. Of an analyzer that fails there is nothing.
+    @contextmanager
+    def _costing_itself(self, offered: Offered, block: Block) -> Iterator[None]:
+        """Leave out an analyzer that fails here.
+
+        Raises:
+            SpoiltBlockError: it changed the block.
+            PluginError: it failed, with `strict`.
         """
-        analyzer = offered.value
-        shape = len(block.heads), len(block.queries)
-        if not isinstance(analyzer, Analyzer) or self._failed(offered):
-            return None
         version = _version(block)
         try:
-            values = _checked(analyzer.run(block), shape, "(heads, queries)")
-            rows = None if analyzer.rows is None else _checked_rows(analyzer.rows(block), shape[1])
-            if sees is not None:
-                rows = sees if rows is None else rows & sees
-            values = values if rows is None else values.masked_fill(~rows, 0)
-            _refuse_not_finite(values)
+            yield
         except Exception as error:  # noqa: BLE001  # a stranger's analyzer may raise anything
-            values, rows = None, None
             self._fail(offered, error)
-        self._refuse_spoilt(offered, block, version)
-        if values is None:
-            return None
-        counts = torch.ones(shape[1], dtype=torch.float64) if rows is None else rows.cpu().double()
-        return values.cpu().double(), counts  # not every device has float64
+        if _version(block) != version:
+            spoilt = SpoiltBlockError("it changed the block, which others read too; it must copy what it changes")
+            self._fail(offered, spoilt)
+            raise spoilt
+
+    def _pair_rows(self, offered: Offered, block: Block) -> Block:
+        """Return the rows of the block that an analyzer of pairs speaks of; all of them where it fails."""
+        analyzer = offered.value
+        if not isinstance(analyzer, PairAnalyzer) or analyzer.rows is None or self._failed(offered):
+            return block
+        chosen = torch.ones_like(block.queries, dtype=torch.bool)
+        with self._costing_itself(offered, block):
+            chosen = checked_rows(analyzer.rows(block), len(chosen))
+        if bool(chosen.all()):
+            return block
+        weights = block.weights[:, chosen]  # (heads, chosen, keys)
+        return replace(block, weights=weights, queries=block.queries[chosen], visible=block.visible[chosen])
 
     def _pair_values(self, offered: Offered, block: Block) -> torch.Tensor:
         analyzer = offered.value
@@ -191,21 +216,11 @@ class Measuring:
         values = torch.zeros(heads, heads)
         if not isinstance(analyzer, PairAnalyzer) or self._failed(offered):
             return values.double()
-        version = _version(block)
-        try:
+        with self._costing_itself(offered, block):
             given = _checked(analyzer.run(block), (heads, heads), "(heads, heads)")
             _refuse_not_finite(given)
             values = given
-        except Exception as error:  # noqa: BLE001  # a stranger's analyzer may raise anything
-            self._fail(offered, error)
-        self._refuse_spoilt(offered, block, version)
         return values.cpu().double()
-
-    def _refuse_spoilt(self, offered: Offered, block: Block, version: int) -> None:
-        if _version(block) != version:
-            error = SpoiltBlockError("it changed the block, which others read too; it must copy what it changes")
-            self._fail(offered, error)
-            raise error
 
     def _fail(self, offered: Offered, error: Exception) -> None:
         if not self._failed(offered):
@@ -229,11 +244,13 @@ def _checked(values: object, shape: tuple[int, ...], meaning: str) -> torch.Tens
     return values
 
 
-def _checked_rows(rows: object, queries: int) -> torch.Tensor:
-    if not isinstance(rows, torch.Tensor) or rows.dtype != torch.bool or tuple(rows.shape) != (queries,):
-        message = "its `rows` must return a bool tensor (queries,)"
+def _checked_counts(counts: object, block: Block) -> torch.Tensor:
+    queries, keys = block.visible.shape
+    if not isinstance(counts, torch.Tensor) or tuple(counts.shape) not in {(keys,), (queries, keys)}:
+        found = f"the shape {tuple(counts.shape)}" if isinstance(counts, torch.Tensor) else type(counts).__name__
+        message = f"its `keys` returned {found}; a tensor (keys,) or (queries, keys) is expected, here {keys} keys"
         raise PluginError(message)
-    return rows
+    return counts
 
 
 def _refuse_not_finite(values: torch.Tensor) -> None:

@@ -179,7 +179,7 @@ class RowGathering:
         first = int(block.query_positions[0])
         rows = slice(first, first + values.shape[1])  # consecutive ones
         given = values.float().numpy()
-        counting = (counts.bool() & (block.once(_keys_seen) >= self._sample.fewest)).numpy()  # (queries,)
+        counting = (counts.bool() & (block.keys_seen.cpu() >= self._sample.fewest)).numpy()  # (queries,)
         sampled = self._sampled[rows]
         if sampled.any():
             self._values[number].append(np.where(counting, given, np.float32(np.nan))[:, sampled])
@@ -214,11 +214,6 @@ class RowGathering:
             group = (end * len(self._ends) + number) * self._heads + head
             found.append(Rows(group, rank[head, row], rows.place[row], rows.window[row], rows.value[head, row]))
         self._ends[number] = foremost(Rows.joined(found))
-
-
-def _keys_seen(block: Block) -> torch.Tensor:
-    """Return how many keys each row sees, int64 (queries,)."""
-    return block.visible.sum(-1).cpu()
 
 
 def _candidates(rank: Hashes, window: Integers) -> tuple[Integers, Integers]:

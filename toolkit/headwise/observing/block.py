@@ -72,10 +72,19 @@ class Block:
         return source.positions[self.queries]
 
     @property
+    def keys_seen(self) -> torch.Tensor:
+        """int64 (queries,): how many keys each row sees; not to be changed in place."""
+        return self.once(_keys_seen)
+
+    @property
     def distances(self) -> torch.Tensor:
         """int64 (queries, keys): how far back each key lies from the query; negative where it lies ahead."""
         keys = torch.arange(self.visible.shape[1], device=self.queries.device)  # (keys,)
         return self.queries[:, None] - keys[None, :]
+
+
+def _keys_seen(block: Block) -> torch.Tensor:
+    return block.visible.sum(-1)
 
 
 EVEN = HeadName(-1, -1)
