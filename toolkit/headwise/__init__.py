@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from headwise.observing.ablation import ablating
     from headwise.observing.block import Block, HeadName
     from headwise.observing.observation import Observation, observe
+    from headwise.observing.record import record
     from headwise.run import Run, open_run
     from headwise.settings import RecipeSettings
     from headwise.text.document import Document
@@ -62,6 +63,7 @@ _HOME = {
     "hookimpl": "hookspecs",
     "analyze": "measuring.observed_measurements",
     **dict.fromkeys(["Observation", "observe"], "observing.observation"),
+    "record": "observing.record",
     **dict.fromkeys(["Run", "open_run"], "run"),
     "RecipeSettings": "settings",
     "Tokens": "text.tokens",
@@ -103,6 +105,7 @@ __all__ = [
     "hookimpl",
     "observe",
     "open_run",
+    "record",
 ]
 
 

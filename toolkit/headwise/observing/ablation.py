@@ -18,8 +18,10 @@ from typing import Literal, get_args
 import torch
 
 from headwise.errors import ObservationError, SettingsError, UnknownNameError
+from headwise.observing.attention_call import AttentionCall
 from headwise.observing.block import even_weights
-from headwise.observing.kernel_calls import KernelCall, watching
+from headwise.observing.kernel_calls import KernelCall
+from headwise.observing.watching import watching
 
 How = Literal["zero", "mean", "even"]
 HOWS: tuple[How, ...] = get_args(How)
@@ -88,13 +90,22 @@ def ablating(
         if call.layer != layer:
             return None
         done += 1
+        attention, value, output = call.of_the_kernel()
         _refuse_missing_heads(call, chosen)
-        output = call.output.clone()  # (windows, heads, queries, width)
-        output[:, chosen] = _replacement(call, chosen, way, mean)
-        return output
+        replaced = output.clone()  # (windows, heads, queries, width)
+        if way == "even":
+            replaced[:, chosen] = _even_outputs(attention, value, chosen)
+        elif way == "mean" and mean is not None:
+            replaced[:, chosen] = _mean_outputs(attention, output, chosen, mean)
+        else:
+            replaced[:, chosen] = 0.0
+        return replaced
 
-    with watching(model, replace):
+    with watching(model, replace, needs_output=True) as unseen:
         yield
+    if not layers:
+        message = f"nothing was ablated: {unseen.why()}"
+        raise ObservationError(message)
     if not done:
         message = f"nothing was ablated: layer {layer} was asked for, but {layers} layers of attention were seen to run"
         raise ObservationError(message)
@@ -117,45 +128,44 @@ def mean_outputs(
         rows += int(real.sum())
 
         def add(call: KernelCall, real: torch.Tensor = real) -> None:
-            total = torch.einsum("whtd,wt->hd", call.output, real.to(call.output))  # (heads, width)
+            _, _, output = call.of_the_kernel()
+            total = torch.einsum("whtd,wt->hd", output, real.to(output))  # (heads, width)
             sums[call.layer] = sums.get(call.layer, 0) + total.cpu().double()
 
-        with torch.no_grad(), watching(model, add):
+        with torch.no_grad(), watching(model, add, needs_output=True):
             model(ids)
     return tuple((sums[layer] / max(rows, 1)).float() for layer in sorted(sums))
 
 
-def _replacement(call: KernelCall, chosen: list[int], how: How, mean: torch.Tensor | None) -> torch.Tensor | float:
-    """Return what stands in place of the outputs of these heads, broadcastable to (windows, heads, queries, width)."""
-    if how == "even":
-        return _even_outputs(call, chosen)
-    if how == "zero" or mean is None:
-        return 0.0
-    heads, width = call.output.shape[1], call.output.shape[3]
+def _mean_outputs(
+    attention: AttentionCall, output: torch.Tensor, chosen: list[int], mean: torch.Tensor
+) -> torch.Tensor:
+    """Return the means of these heads, (heads, 1, width of a head)."""
+    heads, width = output.shape[1], output.shape[3]
     if mean.shape != (heads, width):
         message = (
-            f"{call.attention.layer} has {heads} heads of width {width}, but the mean that was given is "
+            f"{attention.layer} has {heads} heads of width {width}, but the mean that was given is "
             f"{tuple(mean.shape)}; give that of its layer, as `mean_outputs` returns it"
         )
         raise SettingsError(message)
-    return mean[chosen, None].to(call.output)  # (heads, 1, width)
+    return mean[chosen, None].to(output)
 
 
-def _even_outputs(call: KernelCall, chosen: list[int]) -> torch.Tensor:
+def _even_outputs(attention: AttentionCall, value: torch.Tensor, chosen: list[int]) -> torch.Tensor:
     """Return what these heads give where each attends evenly to all that it can see, (windows, heads, queries, width).
 
     What can be seen is the call's mask; a bias that a mask adds to the scores is no part of it.
     """
-    windows, heads = call.output.shape[:2]
-    differing = range(windows) if call.attention.mask is not None else range(1)
-    visible = torch.stack([call.attention.visible(window, slice(None)) for window in differing])
-    weights = even_weights(visible)[:, None].to(call.value)  # (windows or 1, 1, queries, keys)
-    group = heads // call.value.shape[1]  # heads that share their keys and values
-    return weights @ call.value[:, [head // group for head in chosen]]  # values: (windows, heads, keys, width)
+    windows, heads, _, _ = attention.shape
+    differing = range(windows) if attention.mask is not None else range(1)
+    visible = torch.stack([attention.visible(window, slice(None)) for window in differing])
+    weights = even_weights(visible)[:, None].to(value)  # (windows or 1, 1, queries, keys)
+    group = heads // value.shape[1]  # heads that share their keys and values
+    return weights @ value[:, [head // group for head in chosen]]  # values: (windows, heads, keys, width)
 
 
 def _refuse_missing_heads(call: KernelCall, chosen: list[int]) -> None:
-    heads = call.output.shape[1]
+    heads = call.attention.shape[1]
     missing = [head for head in chosen if not 0 <= head < heads]
     if missing:
         message = (

@@ -1,24 +1,19 @@
-"""Watches the calls of torch's attention kernel while a model runs: observing and ablating are made of this.
-
-A `torch.overrides.TorchFunctionMode` meets every call of `torch.nn.functional.scaled_dot_product_attention`; the
-kernel itself computes the output. Hooks on the modules tell which module makes the call, and when a run of the model
-begins. Nothing of the model is changed, and nothing stays behind.
-"""
+"""What is told of each call of torch's attention kernel, and to whom."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
 
 from headwise.errors import ObservationError
-from headwise.observing.attention_call import AttentionCall, CallSite
+from headwise.observing.attention_call import AttentionCall, SeenCall
+from headwise.observing.heads import ByHead
+from headwise.observing.running_modules import RunningModules
+from headwise.observing.torch_modules import KernelInput
+from headwise.observing.unseen import Unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,121 +24,80 @@ class KernelCall:
     """The number of the model's run, from 0, counting those that attend."""
     layer: int
     """The number of the call within that run, from 0: a module that is used twice is two layers."""
-    attention: AttentionCall
+    attention: SeenCall
     """What the weights are made of, without gradients."""
-    value: torch.Tensor
-    """(windows, heads or groups of heads, keys, width of a head)."""
-    output: torch.Tensor
-    """(windows, heads, queries, width of a head): what the kernel gave."""
+    value: torch.Tensor | None
+    """(windows, heads or groups of heads, keys, width of a head), without gradients; None where weights were given to
+    `headwise.record`."""
+    output: torch.Tensor | None
+    """(windows, heads, queries, width of a head): what the kernel gave. None for `headwise.record`, and where a module
+    of torch attends without its kernel and the watcher needs no output."""
+    dropout: float = 0.0
+    """The share of the weights that the kernel set to zero before it gave its output."""
+
+    def of_the_kernel(self) -> tuple[AttentionCall, torch.Tensor, torch.Tensor]:
+        """Return attention, value and output, for a watcher that needs outputs.
+
+        Raises:
+            ObservationError: the weights were given to `headwise.record`.
+        """
+        if not isinstance(self.attention, AttentionCall) or self.value is None or self.output is None:
+            message = (
+                f"layer {self.layer} ({self.attention.layer}) was given to headwise.record, so what its heads put out "
+                "is not known; ablate layers that call torch.nn.functional.scaled_dot_product_attention"
+            )
+            raise ObservationError(message)
+        return self.attention, self.value, self.output
 
 
 Watcher = Callable[[KernelCall], torch.Tensor | None]
 """Is told of each call; a tensor that it returns takes the place of the output."""
 
 
-@contextmanager
-def watching(model: torch.nn.Module, watcher: Watcher) -> Iterator[None]:
-    """Tell `watcher` of every attention call of the model while the block runs; afterwards nothing stays patched.
+@dataclass(slots=True)
+class Watch:
+    """One block that watches one model."""
 
-    Raises:
-        ObservationError: the model is no module, or what it computes is not self-attention.
-    """
-    if not isinstance(model, torch.nn.Module):
-        message = f"what is observed must be a torch.nn.Module, not {type(model).__name__}"
-        raise ObservationError(message)
-    place = _Place()
-    with ExitStack() as hooks:
-        for name, module in model.named_modules():
-            enter = module.register_forward_pre_hook(place.entering(name or type(model).__name__))
-            hooks.callback(enter.remove)
-            leave = module.register_forward_hook(place.leave, always_call=True)
-            hooks.callback(leave.remove)
-        with _Calls(place, watcher):
-            yield
+    watcher: Watcher
+    needs_output: bool
+    running: RunningModules
+    unseen: Unseen
+    calls: int = 0
+    _mask: torch.Tensor | None = None
 
-
-class _Place:
-    """Where the model is: the modules that are in their forward now, and the calls of this run so far."""
-
-    def __init__(self) -> None:
-        self._running: list[str] = []  # outermost first
-        self._run = -1
-        self._next_layer = 0
-        self._opens = True  # whether the next call is the first of a run of the model
-
-    @property
-    def module(self) -> str:
-        return self._running[-1] if self._running else "model"
-
-    def entering(self, name: str) -> Callable[..., None]:
-        def enter(*_: object) -> None:
-            if not self._running:
-                self._opens = True
-            self._running.append(name)
-
-        return enter
-
-    def leave(self, *_: object) -> None:
-        self._running.pop()
-
-    def call(self) -> tuple[int, int]:
-        """Count one more call; return its run and its layer."""
-        if self._opens:
-            self._run, self._next_layer, self._opens = self._run + 1, 0, False
-        self._next_layer += 1
-        return self._run, self._next_layer - 1
-
-
-class _Calls(TorchFunctionMode):
-    """Lets every torch function run as it is, and tells of what the attention kernel was given and gave."""
-
-    def __init__(self, place: _Place, watcher: Watcher) -> None:
-        super().__init__()
-        self._place = place
-        self._watcher = watcher
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],  # torch's signature
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        if func is scaled_dot_product_attention:
-            instead = self._watcher(self._told(result, *args, **kwargs))
-            return result if instead is None else instead
-        return result
-
-    def _told(
-        self,
-        output: torch.Tensor,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attn_mask: torch.Tensor | None = None,
-        dropout_p: float = 0.0,  # noqa: ARG002  # weights are shown as they are before dropout
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,  # noqa: ARG002  # told from the shapes
-    ) -> KernelCall:
-        module = self._place.module
-        if query.ndim != len(("windows", "heads", "tokens", "width")):
-            message = f"{module} attends with {query.ndim} axes; headwise reads (windows, heads, tokens, width)"
-            raise ObservationError(message)
-        if query.shape[-2] != key.shape[-2]:
-            message = (
-                f"{module} attends from {query.shape[-2]} queries to {key.shape[-2]} keys; headwise reads "
-                "self-attention, where they are the same tokens"
-            )
-            raise ObservationError(message)
+    def tell(self, given: KernelInput, output: torch.Tensor | None, at: torch.nn.Module) -> torch.Tensor | None:
+        """Tell of a call that the module `at` makes; return what takes the place of the output."""
+        name = self.running.name_of(at)
+        heads = ByHead.of(given, self.running.windows, at, name)
         attention = AttentionCall(
-            CallSite(module),
-            query.detach(),
-            key.detach(),
-            None if attn_mask is None else attn_mask.detach(),
-            is_causal,
-            1 / math.sqrt(query.shape[-1]) if scale is None else scale,
+            self.running.site(name, heads.key.shape[-2]),
+            heads.query.detach(),
+            heads.key.detach(),
+            self._kept_once(heads.mask),
+            given.is_causal,
+            1 / math.sqrt(given.query.shape[-1]) if given.scale is None else given.scale,
         )
-        return KernelCall(*self._place.call(), attention, value, output)
+        by_head = None if output is None else heads.output(output)
+        instead = self.told(attention, heads.value.detach(), by_head, given.dropout_p)
+        return None if instead is None or output is None else instead.reshape(output.shape)
+
+    def told(
+        self,
+        attention: SeenCall,
+        value: torch.Tensor | None = None,
+        output: torch.Tensor | None = None,
+        dropout: float = 0.0,
+    ) -> torch.Tensor | None:
+        """Tell of attention that was seen; return what takes the place of the output."""
+        self.calls += 1
+        return self.watcher(KernelCall(*self.running.next_call(), attention, value, output, dropout))
+
+    def _kept_once(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """Return a mask, or the one of the call before where they are equal: models make one for each layer."""
+        if mask is None:
+            return None
+        mask, before = mask.detach(), self._mask
+        if before is not None and (mask is before or (mask.dtype == before.dtype and torch.equal(mask, before))):
+            return before
+        self._mask = mask
+        return mask

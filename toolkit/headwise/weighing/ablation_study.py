@@ -23,7 +23,8 @@ from headwise.errors import ObservationError, PluginError
 from headwise.models.model_store import LoadedModel
 from headwise.observing.ablation import How, ablating, mean_outputs
 from headwise.observing.block import HeadName
-from headwise.observing.kernel_calls import KernelCall, watching
+from headwise.observing.kernel_calls import KernelCall
+from headwise.observing.watching import watching
 from headwise.tables import ABLATION
 from headwise.weighing.evidence import FEWEST_DOCUMENTS
 from headwise.weighing.held_out import HeldOutText, token_losses
@@ -99,9 +100,9 @@ def _whole_losses(loaded: LoadedModel, batches: Sequence[torch.Tensor], means: S
     seen: dict[int, int] = {}  # layer -> heads
 
     def note(call: KernelCall) -> None:
-        seen[call.layer] = call.output.shape[1]
+        seen[call.layer] = call.attention.shape[1]
 
-    with watching(loaded.model, note):
+    with watching(loaded.model, note, needs_output=True):
         losses = _losses(loaded, batches)
     if seen != {layer: len(mean) for layer, mean in enumerate(means)}:
         message = (

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from headwise.observing.kernel_calls import KernelCall, watching
+from headwise.observing.kernel_calls import KernelCall
+from headwise.observing.watching import watching
 
 
 def importance(
@@ -37,11 +38,12 @@ def importance(
         masks: dict[int, torch.Tensor] = {}  # layer -> ones (windows, heads, 1, 1)
 
         def mask(call: KernelCall, masks: dict[int, torch.Tensor] = masks) -> torch.Tensor:
+            _, _, output = call.of_the_kernel()
             if call.layer not in masks:
-                masks[call.layer] = torch.ones_like(call.output[:, :, :1, :1], requires_grad=True)
-            return call.output * masks[call.layer]
+                masks[call.layer] = torch.ones_like(output[:, :, :1, :1], requires_grad=True)
+            return output * masks[call.layer]
 
-        with torch.enable_grad(), watching(model, mask):
+        with torch.enable_grad(), watching(model, mask, needs_output=True):
             taken = losses(ids)
         tokens += int((~taken.isnan()).sum())
         layers = sorted(masks)

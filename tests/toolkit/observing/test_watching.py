@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from headwise.errors import ObservationError
-from headwise.observing.kernel_calls import KernelCall, watching
+from headwise.observing.kernel_calls import KernelCall
 from headwise.observing.observation import observe
+from headwise.observing.watching import watching
 
 
 class Layer(nn.Module):
@@ -59,19 +60,19 @@ def test_what_a_watcher_returns_takes_the_place_of_the_output() -> None:
     outputs: list[torch.Tensor] = []
 
     def look(call: KernelCall) -> None:
-        outputs.append(call.output)
+        outputs.append(call.of_the_kernel()[2])
 
     with watching(model, look):
         assert torch.equal(model(X), Stack()(X))
     assert outputs[-1].shape == (1, 2, 3, 2)
-    with watching(model, lambda call: call.output * 0 + call.layer):
+    with watching(model, lambda call: call.of_the_kernel()[2] * 0 + call.layer):
         assert torch.equal(model(X), torch.full_like(X, 2.0))
 
 
 def test_watchers_may_stand_one_in_another() -> None:
     """Observing within a block that replaces outputs sees the attention of the model as it then runs."""
     model = Stack()
-    with watching(model, lambda call: call.output * 0 if call.layer == 0 else None), observe(model) as seen:
+    with watching(model, lambda call: call.of_the_kernel()[2] * 0 if call.layer == 0 else None), observe(model) as seen:
         model(X)
     (block,) = seen.blocks()
     even = torch.ones(3, 3).tril() / torch.arange(1, 4)[:, None]

@@ -1,0 +1,99 @@
+"""record: gives the weights of a layer to whoever observes, for authors of models that compute them by hand."""
+
+from __future__ import annotations
+
+import torch
+
+from headwise.errors import ObservationError
+from headwise.observing.recorded_call import RecordedCall
+from headwise.observing.watching import watches_here
+
+AXES = len(("windows", "heads", "queries", "keys"))
+TOLERANCE = 0.01
+"""How far a row may sum from 1: weights of 16 bits are rounded to 3 digits."""
+
+
+def record(layer: str, weights: torch.Tensor, visible: torch.Tensor | None = None) -> None:
+    """Give the weights of one layer to the observation that is made now; where nobody observes, do nothing.
+
+    So it may stay in a model's code. The weights stand among those of torch's kernel in the order of the calls, and
+    are kept as they are, tokens x tokens for each head; they are not to be changed in place afterwards. Whether they
+    are cross-attention is told as for the kernel's calls, by what the module was given that is running.
+
+    Args:
+        layer: the name to show.
+        weights: float (windows, heads, queries, keys); each row sums to 1, or to 0 where it sees nothing.
+        visible: bool, broadcastable to (windows, 1, queries, keys): what each query may see, the same for all heads;
+            without it, what some head gives weight to.
+
+    Raises:
+        ObservationError: the weights are no weights, or lie on what is not visible.
+
+    >>> import headwise
+    >>> class ByHand(torch.nn.Module):
+    ...     def forward(self, x):  # float (windows, tokens, width)
+    ...         weights = (x @ x.transpose(-2, -1)).softmax(-1)
+    ...         headwise.record("by hand", weights[:, None])
+    ...         return weights @ x
+    >>> model = ByHand()
+    >>> with headwise.observe(model) as seen:
+    ...     _ = model(torch.zeros(1, 2, 3))
+    >>> seen.layers, next(seen.blocks()).weights.tolist()
+    (['by hand'], [[[0.5, 0.5], [0.5, 0.5]]])
+    """
+    watches = watches_here()
+    if not watches:
+        return
+    with torch.no_grad():
+        weights = weights.detach()
+        _refuse_other_than_weights(layer, weights)
+        seen = (weights > 0).any(1, keepdim=True) if visible is None else _visible(layer, weights, visible)
+    for watch in watches:
+        watch.told(RecordedCall(watch.running.site(layer, weights.shape[-1]), weights, seen))
+
+
+def _refuse_other_than_weights(layer: str, weights: torch.Tensor) -> None:
+    if weights.ndim != AXES or not weights.is_floating_point():
+        kind = str(weights.dtype).removeprefix("torch.")
+        message = (
+            f"the weights that were recorded for {layer} are {kind} {tuple(weights.shape)}; give float "
+            "(windows, heads, queries, keys)"
+        )
+        raise ObservationError(message)
+    sums = weights.sum(-1, dtype=torch.float32)  # (windows, heads, queries)
+    wrong = (((sums - 1).abs() > TOLERANCE) & (sums.abs() > TOLERANCE)).nonzero()  # (wrong rows, 3)
+    if not bool((weights >= 0).all()):  # NaN is not
+        told = "are not all numbers of at least 0"
+    elif len(wrong):
+        window, head, query = wrong[0].tolist()
+        told = f"sum to {sums[window, head, query]:.4g} in query {query} of head {head} in window {window}"
+    else:
+        return
+    message = (
+        f"the weights that were recorded for {layer} {told}; give them as the softmax gives them, before dropout: each "
+        "row sums to 1, or to 0 where it sees nothing"
+    )
+    raise ObservationError(message)
+
+
+def _visible(layer: str, weights: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """Return what may be seen, bool (windows or 1, 1, queries or 1, keys or 1)."""
+    windows, _, queries, keys = weights.shape
+    wanted = (windows, 1, queries, keys)
+    try:
+        torch.broadcast_to(visible, wanted)
+    except RuntimeError:
+        fits = False
+    else:
+        fits = visible.dtype == torch.bool
+    if not fits:
+        kind = str(visible.dtype).removeprefix("torch.")
+        message = (
+            f"what is visible in {layer} was given as {kind} {tuple(visible.shape)}; give bool that broadcasts to "
+            f"{wanted}, the same for all heads"
+        )
+        raise ObservationError(message)
+    if bool((weights.masked_fill(visible, 0) != 0).any()):
+        message = f"the weights that were recorded for {layer} lie on keys that are not visible; give both of one mask"
+        raise ObservationError(message)
+    return visible

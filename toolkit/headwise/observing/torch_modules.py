@@ -1,0 +1,208 @@
+"""The attention of torch's own modules, which hide their kernel: nn.MultiheadAttention and what is built of it.
+
+`torch.nn.functional.multi_head_attention_forward` calls the kernel where no mode sees it, or computes an explicit
+softmax. Here the same function runs with another kernel among its globals; nothing of torch is changed.
+
+In evaluation without gradients these modules may take a fast path, one fused operator for attention or for a whole
+layer, and do so only where no mode is active. They are let alone then, and what they attended with is computed from
+what they were given: the projections alone, no attention.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import FunctionType
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import nn
+from torch.nn.functional import multi_head_attention_forward
+
+from headwise.errors import ObservationError
+
+_FAST = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+_SIGNATURES = {kind: inspect.signature(kind.forward) for kind in _FAST}
+_MULTI_HEAD = inspect.signature(multi_head_attention_forward)
+
+Kernel = Callable[..., torch.Tensor]
+
+
+class KernelInput(NamedTuple):
+    """What the kernel was given, as torch names it."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    attn_mask: torch.Tensor | None = None
+    dropout_p: float = 0.0
+    is_causal: bool = False
+    scale: float | None = None
+    enable_gqa: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenAttention:
+    """One attention that a module on its fast path computed unseen."""
+
+    module: nn.MultiheadAttention
+    query: torch.Tensor
+    """(windows, tokens, width), or as the module takes it."""
+    attn_mask: torch.Tensor | None
+    key_padding_mask: torch.Tensor | None
+    key: torch.Tensor | None = None
+    """Where it is not the query."""
+
+    def kernel_input(self) -> KernelInput:
+        """Project queries, keys and values (float, (windows, heads, tokens, width of a head)); no gradients."""
+        module = self.module
+        query, padding = self.query, self.key_padding_mask
+        if query.is_nested:
+            query, padding = _unnested(query)
+        key = query if self.key is None else self.key
+        if module.batch_first and query.ndim == len(("windows", "tokens", "width")):
+            query, key = query.transpose(0, 1), key.transpose(0, 1)  # (tokens, windows, width)
+        arguments = {
+            "query": query, "key": key, "value": key,
+            "embed_dim_to_check": module.embed_dim, "num_heads": module.num_heads,
+            "in_proj_weight": module.in_proj_weight, "in_proj_bias": module.in_proj_bias,
+            "bias_k": module.bias_k, "bias_v": module.bias_v, "add_zero_attn": module.add_zero_attn,
+            "dropout_p": 0.0, "training": False,
+            "out_proj_weight": module.out_proj.weight, "out_proj_bias": module.out_proj.bias,
+            "key_padding_mask": padding, "attn_mask": self.attn_mask,
+        }  # fmt: skip
+        return projected(arguments)
+
+
+def may_hide(module: nn.Module, args: Sequence[Any]) -> bool:
+    """Whether a module may take torch's fast path: it decides that itself, where it is not watched."""
+    kind = next((kind for kind in _FAST if isinstance(module, kind)), None)
+    if kind is None or type(module).forward is not kind.forward or module.training:
+        return False
+    if kind is nn.MultiheadAttention and len(args) > 1 and args[0] is not args[1]:
+        return False
+    if not torch.backends.mha.get_fastpath_enabled():
+        return False
+    return not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in module.parameters()))
+
+
+def hidden_attention(
+    module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, attended: bool, waiting: list[HiddenAttention]
+) -> list[HiddenAttention]:
+    """Return what a module that was let alone has attended with.
+
+    Args:
+        module: one that `may_hide` its attention.
+        args: what it was called with.
+        kwargs: what it was called with by name.
+        attended: whether a module of its own was seen to attend.
+        waiting: what its layers attended with in nested tensors, whose padding only this module knows.
+    """
+    kind = next(kind for kind in _FAST if isinstance(module, kind))
+    given = _SIGNATURES[kind].bind(module, *args, **kwargs).arguments
+    if isinstance(module, nn.MultiheadAttention):
+        key = None if given["key"] is given["query"] else given["key"]
+        return [HiddenAttention(module, given["query"], given.get("attn_mask"), given.get("key_padding_mask"), key)]
+    if isinstance(module, nn.TransformerEncoder):
+        return [_padded(one, given["src"], given.get("src_key_padding_mask")) for one in waiting]
+    if attended:
+        return []
+    layer = cast("nn.TransformerEncoderLayer", module)
+    query, attention = given["src"], layer.self_attn
+    if layer.norm_first:
+        query = layer.norm1.forward(query)
+    return [HiddenAttention(attention, query, given.get("src_mask"), given.get("src_key_padding_mask"))]
+
+
+def multi_head_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `multi_head_attention_forward` by name.
+
+    Raises:
+        ObservationError: it attends to keys that are no tokens.
+    """
+    arguments = _MULTI_HEAD.bind(*args, **kwargs).arguments
+    if arguments.get("bias_k") is not None or arguments.get("add_zero_attn"):
+        message = (
+            "nn.MultiheadAttention with add_bias_kv or add_zero_attn attends to keys that are no tokens, which "
+            "headwise does not show; observe a model without them"
+        )
+        raise ObservationError(message)
+    return dict(arguments)
+
+
+def attended(arguments: Mapping[str, Any], kernel: Kernel) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Run torch's `multi_head_attention_forward` with another kernel in place of torch's own."""
+    function = inspect.unwrap(multi_head_attention_forward)
+    own = FunctionType(
+        function.__code__,
+        {**function.__globals__, "scaled_dot_product_attention": kernel, "has_torch_function": _no},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    own.__kwdefaults__ = function.__kwdefaults__
+    result: tuple[torch.Tensor, torch.Tensor | None] = own(**arguments)
+    return result
+
+
+def projected(arguments: Mapping[str, Any]) -> KernelInput:
+    """Return what `multi_head_attention_forward` gives to its kernel, without attending and without gradients."""
+    kept: list[KernelInput] = []
+
+    def keep(*args: Any, **kwargs: Any) -> torch.Tensor:
+        kept.append(KernelInput(*args, **kwargs))
+        return torch.empty_like(kept[0].query)
+
+    caching = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)  # what is cast here has no gradients, and must not be kept for those who do
+    try:
+        with torch.no_grad():
+            attended({**arguments, "need_weights": False, "is_causal": False, "attn_mask": None,
+                      "key_padding_mask": None}, keep)  # fmt: skip
+    finally:
+        torch.set_autocast_cache_enabled(caching)
+    return kept[0]._replace(attn_mask=small_mask(arguments, windows=kept[0].query.shape[0]))
+
+
+def small_mask(arguments: Mapping[str, Any], windows: int) -> torch.Tensor | None:
+    """Return what `multi_head_attention_forward` adds to the scores, in as few numbers as it was given.
+
+    torch itself makes of it a number for every window, head, query and key.
+    """
+    mask, padding = arguments.get("attn_mask"), arguments.get("key_padding_mask")
+    masks = []
+    if mask is not None:
+        one_for_all = mask.ndim == len(("queries", "keys"))
+        masks.append(mask[None, None] if one_for_all else mask.reshape(windows, -1, *mask.shape[1:]))
+    if padding is not None:
+        masks.append(padding.reshape(windows, 1, 1, -1))  # (windows, 1, 1, keys)
+    added = [_additive(one) for one in masks]  # (windows or 1, heads or 1, queries or 1, keys)
+    return sum(added[1:], added[0]) if added else None
+
+
+def _additive(mask: torch.Tensor) -> torch.Tensor:
+    """Return a mask of nn.MultiheadAttention (True: hidden) as what is added to the scores."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape, device=mask.device).masked_fill_(mask, -torch.inf)
+
+
+def _no(*_: object) -> bool:
+    return False
+
+
+def _unnested(nested: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (windows, tokens, width), and what of it is padding, bool (windows, tokens)."""
+    lengths = torch.tensor([len(window) for window in nested.unbind()], device=nested.device)
+    padded = nested.to_padded_tensor(0.0)  # (windows, tokens of the longest, width)
+    return padded, torch.arange(padded.shape[1], device=nested.device) >= lengths[:, None]
+
+
+def _padded(one: HiddenAttention, source: torch.Tensor, padding: torch.Tensor | None) -> HiddenAttention:
+    """Return nested attention with the padding that the encoder was given."""
+    if source.is_nested or padding is None:
+        return one
+    windows, tokens, _ = source.shape
+    query = one.query.to_padded_tensor(0.0, (windows, tokens, one.query.size(-1)))
+    return replace(one, query=query, key_padding_mask=padding)
