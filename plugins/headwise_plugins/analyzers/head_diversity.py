@@ -3,6 +3,9 @@
 Each query row gives one distribution over the keys for each head. Two heads are compared row by row, and the distances
 are averaged over rows, so that the numbers are alike for long and short texts. `hellinger` runs from 0 (the same
 attention) to 1 (no key in common); `jensen-shannon` from 0 to ln 2, in nats. A row that can see nothing counts as 0.
+
+There are pairs of heads as the square of heads, and weights as the square of tokens, so of a long window not every row
+is compared: the first 512, and 256 of each doubling after them (`compared`).
 """
 
 from __future__ import annotations
@@ -18,8 +21,27 @@ if TYPE_CHECKING:
 
     from headwise import Block
 
-WORK = 2**19
-"""Weights that are compared at once, of all heads together: few enough to stay in the processor's cache."""
+WORK = 2**17
+"""Numbers that are worked on at once, of all heads or pairs together: few enough to stay in the processor's cache."""
+EVERY_ROW = 512
+"""The first rows of a window, which are all compared; a power of two."""
+ROWS = f"rows: the first {EVERY_ROW} of a window and {EVERY_ROW // 2} of each doubling after them"
+
+
+def compared(block: Block) -> torch.Tensor:
+    """Return which rows are compared, bool (queries,): by their place in the window alone.
+
+    All of the first 512, every second of the next 512, every fourth of the next 1,024, and so on.
+
+    >>> from headwise.testing import make_block
+    >>> rows = compared(make_block("字" * 2048, heads=1)).nonzero().flatten()
+    >>> len(rows), rows[[511, 512, 767, 768, 1023]].tolist()
+    (1024, [511, 512, 1022, 1024, 2044])
+    """
+    import torch
+
+    doublings = torch.frexp((block.queries // EVERY_ROW).double()).exponent  # (queries,): bits of the whole number
+    return block.queries % (1 << doublings) == 0
 
 
 def hellinger(block: Block) -> torch.Tensor:
@@ -28,35 +50,42 @@ def hellinger(block: Block) -> torch.Tensor:
     By one product of square roots for each row, in float64: for two heads that are nearly alike the difference below
     cancels, and in float32 its root would be off by 0.0005.
     """
+    import torch
+
+    heads, queries, keys = block.weights.shape
     precise = block.weights.cpu() if block.weights.device.type == "mps" else block.weights  # mps has no float64
-    roots = precise.double().sqrt().transpose(0, 1)  # (queries, heads, keys)
-    overlap = roots @ roots.transpose(1, 2)  # (queries, heads, heads)
-    mass = overlap.diagonal(dim1=1, dim2=2)  # (queries, heads): 1, or 0 for a row that sees nothing
-    squared = (mass[:, :, None] + mass[:, None, :]) / 2 - overlap  # (queries, heads, heads)
-    distances = squared.clamp(0, 1).sqrt().mean(0).triu(1)  # (heads, heads)
-    return (distances + distances.T).to(block.weights)
+    distances = torch.zeros(heads, heads, dtype=torch.float64, device=precise.device)
+    for part in torch.split(precise, max(1, WORK // (heads * (heads + keys))), dim=1):
+        rows = part.transpose(0, 1)  # (rows, heads, keys)
+        roots = rows.to(torch.float64, memory_format=torch.contiguous_format).sqrt_()
+        overlap = roots @ roots.transpose(1, 2)  # (rows, heads, heads)
+        half = overlap.diagonal(dim1=1, dim2=2) / 2  # (rows, heads): 1/2, or 0 for a row that sees nothing
+        squared = overlap.neg_().add_(half[:, :, None]).add_(half[:, None, :])  # (rows, heads, heads)
+        distances += squared.float().clamp_(0, 1).sqrt_().sum(0)
+    upper = (distances / queries).triu(1)  # (heads, heads)
+    return (upper + upper.T).to(block.weights)
 
 
 def jensen_shannon(block: Block) -> torch.Tensor:
     """Return the mean Jensen-Shannon divergence of each pair of heads; float32 (heads, heads), in nats, 0..ln 2.
 
     With s = p + q it is (½ Σ 2p ln 2p + ½ Σ 2q ln 2q - Σ s ln s) / 2, a sum over all weights of the rows. So the
-    weights are taken a few at a time, and memory does not grow with the number of pairs.
+    weights are taken a few at a time, one logarithm for each pair, and memory does not grow with the number of pairs.
     """
     import torch
 
     heads, queries, _ = block.weights.shape
-    least = torch.finfo(block.weights.dtype).tiny  # 0 ln 0 is 0: the logarithm only has to stay finite
     seen = block.weights[:, block.visible]  # (heads, visible weights)
+    seen.clamp_(min=torch.finfo(seen.dtype).tiny)  # 0 ln 0 is 0: the logarithm only has to stay finite
     both = torch.zeros(heads, heads, dtype=torch.float64)  # Σ s ln s of each pair; on the diagonal Σ 2p ln 2p
     for part in torch.split(seen, max(1024, WORK // heads), dim=1):
+        sums, logarithms = torch.empty_like(part), torch.empty_like(part)
         for first in range(heads):
-            sums = (part[first] + part[first:]).clamp_(min=least)  # (heads from the first on, weights of the part)
-            both[first, first:] += sums.log().mul_(sums).sum(-1).cpu()
+            torch.add(part[first:], part[first], out=sums[first:])  # (heads from the first on, weights of the part)
+            torch.log(sums[first:], out=logarithms[first:])
+            both[first, first:] += logarithms[first:].mul_(sums[first:]).sum(-1).cpu()
     alone = both.diagonal()  # (heads,)
-    divergence = (
-        ((alone[:, None] + alone[None, :]) / 2 - both) / 2 / queries
-    )  # (heads, heads), right above the diagonal
+    divergence = ((alone[:, None] + alone[None, :]) / 2 - both) / 2 / queries  # (heads, heads), right above it
     upper = divergence.clamp(0, log(2)).triu(1)
     return (upper + upper.T).to(block.weights)
 
@@ -67,18 +96,20 @@ def headwise_analyzers() -> Iterable[PairAnalyzer]:
     yield PairAnalyzer(
         name="hellinger",
         run=hellinger,
+        rows=compared,
         unit="distance",
         bounds=(0, 1),
         summary="how differently two heads look, from 0 (alike) to 1 (no token in common)",
-        formula="mean over rows i of √(1 - Σ √(α(i, j) β(i, j))) over the keys j",
+        formula=f"mean over rows i of √(1 - Σ √(α(i, j) β(i, j))) over the keys j; {ROWS}",
         source="Hellinger 1909; one number a row, averaged over rows",
     )
     yield PairAnalyzer(
         name="jensen-shannon",
         run=jensen_shannon,
+        rows=compared,
         unit="nats",
         bounds=(0, log(2)),
         summary="how differently two heads look, from 0 (alike) to ln 2 (no token in common)",
-        formula="mean over rows i of ½ Σ α ln(α/μ) + ½ Σ β ln(β/μ) over the keys j, with μ = (α + β) / 2",
+        formula=f"mean over rows i of ½ Σ α ln(α/μ) + ½ Σ β ln(β/μ) over the keys j, with μ = (α + β) / 2; {ROWS}",
         source="Clark et al. 2019, What Does BERT Look At?, section 6; the mean over rows, not smoothed",
     )

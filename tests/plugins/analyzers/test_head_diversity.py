@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log, sqrt
 
 import pytest
@@ -11,7 +12,7 @@ from scipy.spatial.distance import jensenshannon
 from headwise import Tokens
 from headwise.testing import make_block
 from headwise_plugins.analyzers import head_diversity
-from headwise_plugins.analyzers.head_diversity import hellinger, jensen_shannon
+from headwise_plugins.analyzers.head_diversity import compared, hellinger, jensen_shannon
 
 
 def test_heads_with_no_key_in_common_are_as_far_apart_as_can_be() -> None:
@@ -51,6 +52,19 @@ def test_both_agree_with_a_second_implementation(monkeypatch: pytest.MonkeyPatch
             distance = (((weights[a] ** 0.5 - weights[b] ** 0.5) ** 2).sum(-1) / 2) ** 0.5
             assert float(jensen_shannon(block)[a, b]) == pytest.approx(divergence, abs=1e-6)
             assert float(hellinger(block)[a, b]) == pytest.approx(distance.mean(), abs=5e-4)
+
+
+def test_a_long_window_has_rows_compared_that_thin_out_by_halves() -> None:
+    """512 rows, then 256 of each doubling: written out row by row, and whatever the block."""
+    expected = [
+        place for place in range(5000) if place % (1 if place < 512 else 2 << (place // 512).bit_length() - 1) == 0
+    ]
+    block = make_block(heads=1)
+    places = torch.arange(5000)
+    rows = compared(replace(block, queries=places))
+    assert rows.nonzero().flatten().tolist() == expected
+    assert [int(rows[first : 2 * first].sum()) for first in (512, 1024, 2048)] == [256] * 3
+    assert torch.equal(torch.cat([compared(replace(block, queries=part)) for part in torch.split(places, 700)]), rows)
 
 
 def test_a_row_that_sees_nothing_counts_as_no_distance() -> None:

@@ -44,6 +44,7 @@ def document(scale: float, rows: Sequence[float] = (2, 4), fixed: Sequence[float
         },
         numbers([[0, 6], [6, 0]]),
         numbers([[0, 3], [3, 0]]),
+        torch.tensor([4]),
         rows=4,
         stretches=1,
     )

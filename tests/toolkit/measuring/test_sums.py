@@ -18,7 +18,8 @@ def document(*stretches: float) -> DocumentSums:
     sums = torch.tensor(stretches, dtype=torch.float64).expand(1, 2, count).clone()
     kept = ReadingSums(torch.ones(1, count, dtype=torch.float64), sums, sums[:, :0])
     pairs = torch.full((1, 1, 1), sum(stretches), dtype=torch.float64)
-    return DocumentSums(1, NullHeads(), {READING: kept}, pairs, pairs, rows=16 * count, stretches=count)
+    pair_rows = torch.tensor([count])
+    return DocumentSums(1, NullHeads(), {READING: kept}, pairs, pairs, pair_rows, rows=16 * count, stretches=count)
 
 
 def test_room_grows_and_keeps_what_is_there() -> None:
@@ -57,6 +58,7 @@ def test_a_part_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert again.documents == part.documents
     assert torch.equal(again.stretches, part.stretches)
     assert torch.equal(again.pairs, part.pairs)
+    assert again.pair_rows.tolist() == [[2], [1]]
     assert list(again.readings) == [READING]
     for one, other in zip(again.readings[READING].parts, part.readings[READING].parts, strict=True):
         assert torch.equal(one, other)

@@ -38,7 +38,7 @@ class HeadDistances:
     documents: tuple[str, ...]
     """(windows,): the document that each window is of."""
     rows: Floats
-    """(windows,): query rows."""
+    """(windows,): query rows that were compared."""
     sums: Floats
     """(windows, heads of the first, heads of the second): sums over those rows."""
     heads: tuple[tuple[HeadName, ...], tuple[HeadName, ...]]
@@ -93,11 +93,12 @@ def distances_between(
             seen = [_read(model, tokens) for model in models]
             heads = tuple(one.heads for one in seen)
             total = torch.zeros(len(heads[0]), len(heads[1]), dtype=torch.float64)
+            rows.append(0)
             for block, visible in _stacked(seen, tokens):
-                distances = _checked(analyzer, block)  # (all heads, all heads)
-                total += len(block.queries) * distances[: len(heads[0]), len(heads[0]) :]
+                count, distances = _checked(analyzer, block)  # rows, (all heads, all heads)
+                total += count * distances[: len(heads[0]), len(heads[0]) :]
+                rows[-1] += count
                 ahead = [known or _looks_ahead(block, own) for known, own in zip(ahead, visible, strict=True)]
-            rows.append(len(tokens))
             sums.append(total.numpy())
             task.advance()
     documents = tuple(name for name, _ in texts)
@@ -137,16 +138,23 @@ def _looks_ahead(block: Block, visible: torch.Tensor) -> bool:
     return bool((visible & (block.distances < 0)).any())
 
 
-def _checked(offered: Offered, block: Block) -> torch.Tensor:
-    """Return what an analyzer of pairs gives, float64 (heads, heads) on the CPU."""
+def _checked(offered: Offered, block: Block) -> tuple[int, torch.Tensor]:
+    """Return of how many rows an analyzer of pairs speaks, and what it gives, float64 (heads, heads) on the CPU."""
     shape = (len(block.heads),) * 2
+    analyzer = offered.value
+    if not isinstance(analyzer, PairAnalyzer):
+        message = f"'{offered.name}' compares no pairs of heads"
+        raise PluginError(message)
     told = f"the {offered.kind} '{offered.name}' ({offered.origin}) failed"
     try:
-        values = offered.value.run(block)  # type: ignore[attr-defined]  # an analyzer of pairs
+        rows = block if analyzer.rows is None else block.of_rows(analyzer.rows(block))
+        if not len(rows.queries):
+            return 0, torch.zeros(shape, dtype=torch.float64)
+        values = analyzer.run(rows)
     except Exception as error:
         message = f"{told}: it raised {type(error).__name__}: {error}"
         raise PluginError(message) from error
     if not isinstance(values, torch.Tensor) or tuple(values.shape) != shape or not bool(torch.isfinite(values).all()):
         message = f"{told}: it must return finite numbers (heads, heads), {shape} here"
         raise PluginError(message)
-    return values.cpu().double()
+    return len(rows.queries), values.cpu().double()

@@ -205,10 +205,7 @@ class Measuring:
         chosen = torch.ones_like(block.queries, dtype=torch.bool)
         with self._costing_itself(offered, block):
             chosen = checked_rows(analyzer.rows(block), len(chosen))
-        if bool(chosen.all()):
-            return block
-        weights = block.weights[:, chosen]  # (heads, chosen, keys)
-        return replace(block, weights=weights, queries=block.queries[chosen], visible=block.visible[chosen])
+        return block if bool(chosen.all()) else block.of_rows(chosen)
 
     def _pair_values(self, offered: Offered, block: Block) -> torch.Tensor:
         analyzer = offered.value

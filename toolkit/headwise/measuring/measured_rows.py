@@ -52,26 +52,27 @@ class MeasuredRows:
         """Return the rows of pairs.parquet: by document, pair analyzer and pair of heads."""
         kept = [index for index, name in enumerate(self.pair_analyzers) if name not in self.failed]
         first, second = np.triu_indices(len(self.heads), k=1)  # (pairs,)
-        present = part.rows.numpy() > 0
-        rows = part.rows.numpy()[present]
-        shape = len(rows), len(kept), len(first)  # documents, pair analyzers, pairs
-        per_row = np.maximum(rows, 1)[:, None, None]
-        values = [
-            sums.numpy()[present][:, kept][:, :, first, second] / per_row for sums in (part.pairs, part.untrained_pairs)
-        ]
-        untrained = values[1] if self.nulls.untrained else np.full(shape, np.nan)
-        document, analyzer, pair = (place.ravel() for place in np.indices(shape))
+        rows = part.pair_rows.numpy()[:, kept]  # (documents, pair analyzers)
+        shape = *rows.shape, len(first)
+        per_row = np.maximum(rows, 1)[..., None]
+        value, untrained = (
+            sums.numpy()[:, kept][:, :, first, second] / per_row for sums in (part.pairs, part.untrained_pairs)
+        )  # (documents, pair analyzers, pairs)
+        present = np.broadcast_to(rows[..., None] > 0, shape)
+        document, analyzer, pair = present.nonzero()
+        if not self.nulls.untrained:
+            untrained = np.full(shape, np.nan)
         layer, head = np.array(self.heads).reshape(-1, 2).T
         columns = {
-            "document": _texts(part.documents, present.nonzero()[0][document]),
+            "document": _texts(part.documents, document),
             "layer_a": layer[first][pair],
             "head_a": head[first][pair],
             "layer_b": layer[second][pair],
             "head_b": head[second][pair],
             "analyzer": _texts([self.pair_analyzers[index] for index in kept], analyzer),
-            "rows": rows[document],
-            "value": values[0].ravel(),
-            "untrained": pa.array(untrained.ravel(), from_pandas=True),
+            "rows": rows[document, analyzer],
+            "value": value[present],
+            "untrained": pa.array(untrained[present], from_pandas=True),
         }
         return pa.table(columns).cast(PAIRS)
 

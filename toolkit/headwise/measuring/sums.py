@@ -72,6 +72,8 @@ class DocumentSums:
     """float64 (pair analyzers, heads, heads): sums over rows."""
     untrained_pairs: torch.Tensor
     """float64 (pair analyzers, heads, heads): the same before training."""
+    pair_rows: torch.Tensor
+    """int64 (pair analyzers,): the rows that those are sums over."""
     rows: int = 0
     stretches: int = 0
 
@@ -89,6 +91,8 @@ class PartSums:
     pairs: torch.Tensor
     """float64 (documents, pair analyzers, heads, heads)."""
     untrained_pairs: torch.Tensor
+    pair_rows: torch.Tensor
+    """int64 (documents, pair analyzers)."""
 
     @classmethod
     def of(cls, documents: Mapping[str, DocumentSums]) -> PartSums:
@@ -104,6 +108,7 @@ class PartSums:
             torch.tensor([sums.rows for sums in every]),
             torch.stack([sums.pairs for sums in every]),
             torch.stack([sums.untrained_pairs for sums in every]),
+            torch.stack([sums.pair_rows for sums in every]),
         )
 
     def by_document(self) -> dict[str, ReadingSums]:
@@ -118,7 +123,7 @@ class PartSums:
     def save(self, path: Path, facts: Mapping[str, Any]) -> None:
         """Write the sums to a file, with facts of JSON beside them."""
         tensors = {"stretches": self.stretches, "rows": self.rows, "pairs": self.pairs,
-                   "untrained_pairs": self.untrained_pairs}  # fmt: skip
+                   "untrained_pairs": self.untrained_pairs, "pair_rows": self.pair_rows}  # fmt: skip
         for name, reading in self.readings.items():
             for part, tensor in zip(PARTS, reading.parts, strict=True):
                 tensors[f"{name}/{part}"] = tensor.contiguous()
@@ -138,4 +143,5 @@ class PartSums:
             tensors["rows"],
             tensors["pairs"],
             tensors["untrained_pairs"],
+            tensors["pair_rows"],
         )

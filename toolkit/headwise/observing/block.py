@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -59,6 +59,11 @@ class Block:
         if compute not in self._known:
             self._known[compute] = compute(self)
         return self._known[compute]
+
+    def of_rows(self, chosen: torch.Tensor) -> Block:
+        """Return the block of the chosen rows, bool (queries,); they need not be consecutive."""
+        weights = self.weights[:, chosen]  # (heads, chosen, keys)
+        return replace(self, weights=weights, queries=self.queries[chosen], visible=self.visible[chosen])
 
     @property
     def cross(self) -> bool:

@@ -63,7 +63,7 @@ def check_leaves_the_block_unchanged(analyzer: Analyzer | PairAnalyzer) -> None:
         tried = replace(block, weights=block.weights.clone())
         before = {name: tensor.clone() for name, tensor in _tensors(tried)}
         analyzer.run(tried)
-        if isinstance(analyzer, Analyzer) and analyzer.rows is not None:
+        if analyzer.rows is not None:
             analyzer.rows(tried)
         changed = [name for name, tensor in _tensors(tried) if not torch.equal(tensor, before[name])]
         if changed:
@@ -178,7 +178,7 @@ def numbers(analyzer: Analyzer | PairAnalyzer, block: Block, told: str) -> torch
     return values
 
 
-def counting(analyzer: Analyzer, block: Block) -> torch.Tensor:
+def counting(analyzer: Analyzer | PairAnalyzer, block: Block) -> torch.Tensor:
     """Return the rows that count, bool (queries,); refuse what is no such tensor."""
     if analyzer.rows is None:
         return torch.ones(len(block.queries), dtype=torch.bool)

@@ -8,7 +8,7 @@ import torch
 
 from headwise.contracts import PairAnalyzer
 from headwise.testing.blocks import sample_blocks
-from headwise.testing.checks import BLOCK_SIZES, numbers, pieces, same
+from headwise.testing.checks import BLOCK_SIZES, counting, numbers, pieces, refuse, same
 
 
 def check_one_number_a_pair(analyzer: PairAnalyzer) -> None:
@@ -50,10 +50,20 @@ def check_each_pair_depends_on_itself_alone(analyzer: PairAnalyzer) -> None:
 
 
 def check_mean_over_rows_whatever_the_block_size(analyzer: PairAnalyzer) -> None:
-    """It gives the mean over the block's rows, so blocks weighted by their rows give the mean over all."""
+    """It gives the mean over the block's rows, so blocks weighted by their rows give the mean over all.
+
+    Which rows it speaks of does not depend on the block either.
+    """
     for told, block in sample_blocks():
-        whole = numbers(analyzer, block, told)
+        whole, counts = numbers(analyzer, block, told), counting(analyzer, block)
         for size in BLOCK_SIZES:
+            if not torch.equal(counts, torch.cat([counting(analyzer, part) for part in pieces(block, size)])):
+                refuse(
+                    analyzer,
+                    f"gave other `rows` for blocks of {size} rows than for all rows at once ({told})",
+                    "Windows are cut into blocks to fit in memory",
+                    "Choose rows by `block.queries`, their places in the window",
+                )
             parts = [len(part.queries) * numbers(analyzer, part, told) for part in pieces(block, size)]
             same(
                 analyzer,
