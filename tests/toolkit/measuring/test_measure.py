@@ -6,10 +6,14 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
@@ -17,11 +21,13 @@ import headwise
 from headwise.contracts import Analyzer, PairAnalyzer
 from headwise.errors import PluginError
 from headwise.measuring.measure import ALL_KEYS, WITHOUT_FIRST_KEY, Measuring, SpoiltBlockError, measure_blocks
-from headwise.measuring.nulls import NullHeads
+from headwise.measuring.nulls import NullHeads, Nulls
+from headwise.measuring.profile import ProfileSums
 from headwise.measuring.sums import DocumentSums
 from headwise.observing.block import EVEN, Block, HeadName, even_weights
 from headwise.registry import Registry
 from headwise.tables import MEASUREMENTS, READINGS, STRETCHES
+from headwise.testing import cross_blocks, make_block, rows_of
 from headwise.text.tokens import Tokens
 
 
@@ -154,6 +160,103 @@ def test_pairs_of_untrained_heads_are_measured_apart() -> None:
     assert (sums.untrained_pairs[0] / sums.rows).tolist() == [[0, 0.5], [0.5, 0]]
 
 
+def with_nulls(block: Block) -> tuple[Block, NullHeads]:
+    """Append the even head and all the nulls but the untrained."""
+    block = replace(
+        block, weights=torch.cat([block.weights, even_weights(block.visible)[None]]), heads=(*block.heads, EVEN)
+    )
+    profile = ProfileSums(len(block.heads) - 1, len(block.window_tokens) - 1)
+    profile.add(block)
+    nulls = Nulls(profile, untrained=False)
+    return nulls.appended(block), nulls.heads
+
+
+COUNTING = {
+    "commas": lambda block: block.tokens.punctuation,
+    "previous": lambda block: block.distances == 1,
+    "far": lambda block: (block.distances.abs() > 3) & ~block.tokens.padding,
+    "apart": lambda block: block.distances.abs(),
+}
+
+
+@given(
+    seed=st.integers(0, 99), causal=st.booleans(), sharpness=st.sampled_from([0.0, 2.0, 12.0]), size=st.integers(1, 9)
+)
+@settings(max_examples=25, deadline=None)
+def test_what_keys_count_is_measured_as_by_a_function(seed: int, causal: bool, sharpness: float, size: int) -> None:
+    """For the model's heads and every null, in both readings, in blocks of any size: what each row gives by itself."""
+    padded = Tokens.of("話說，天罡盡已歸天界。").padded(12)
+    block, nulls = with_nulls(make_block(padded, causal=causal, seed=seed, sharpness=sharpness))
+    gathered = {name: Analyzer(name=name, unit="", summary="", keys=keys) for name, keys in COUNTING.items()}
+    gathered["previous"] = replace(gathered["previous"], where_seen=True)
+    plain = {
+        name: Analyzer(name=name, unit="", summary="", run=partial(one.run), rows=one.rows and partial(one.rows))
+        for name, one in gathered.items()
+    }
+    sums = []
+    for analyzers, rows in ((gathered, size), (plain, 12)):
+        one = measuring(readings=READINGS, **analyzers)
+        kept = one.start(4, nulls)
+        for first in range(0, len(padded), rows):
+            piece = rows_of(block, first, min(first + rows, len(padded)))
+            one.add(kept, piece, torch.zeros(len(piece.queries), dtype=torch.int64))
+        assert not one.failures
+        sums.append(kept)
+    for reading in READINGS:
+        for part, other in zip(sums[0].readings[reading].parts, sums[1].readings[reading].parts, strict=True):
+            torch.testing.assert_close(part / len(padded), other / len(padded), rtol=1e-6, atol=1e-6)
+
+
+def test_on_cross_attention_only_what_is_made_for_it_is_run() -> None:
+    """An analyzer that takes a query for one of the keys is not asked; the other gives its number of every row."""
+    own = Analyzer(name="own", unit="", summary="", keys=lambda block: block.distances == 0)
+    marks = Analyzer(name="marks", unit="", summary="", keys=lambda block: block.tokens.punctuation, cross=True)
+    for _, block in cross_blocks():
+        one = measuring(own=own, marks=marks)
+        sums = one.start(4)
+        every = torch.cat([block.weights, even_weights(block.visible)[None]])
+        queries = len(block.queries)
+        one.add(
+            sums, replace(block, weights=every, heads=(*block.heads, EVEN)), torch.zeros(queries, dtype=torch.int64)
+        )
+        kept = sums.readings[ALL_KEYS]
+        assert not one.failures
+        assert kept.rows.tolist() == [[queries], [0]]  # by name
+        expected = (block.weights * block.tokens.punctuation).sum((1, 2))
+        torch.testing.assert_close(kept.sums[0, :4, 0].float(), expected)
+
+
+BROKEN_KEYS = {
+    "raises": (lambda block: 1 / 0, "ZeroDivisionError"),  # noqa: ARG005
+    "no tensor": (lambda block: [True], "its `keys` returned list"),  # noqa: ARG005
+    "wrong shape": (lambda block: block.weights, r"returned the shape \(2, 4, 4\)"),
+    "NaN": (lambda block: block.tokens.punctuation * math.nan, "NaN or infinity"),
+    "infinity": (lambda block: block.tokens.punctuation / 0, "NaN or infinity"),
+    "rows": (lambda block: block.tokens.punctuation, "its `rows` must return a bool tensor"),
+}
+
+
+@pytest.mark.parametrize(("keys", "told"), BROKEN_KEYS.values(), ids=BROKEN_KEYS)
+def test_broken_keys_cost_only_their_analyzer(keys: Any, told: str) -> None:
+    """Whatever is wrong with them, the others that are summed up with them see what they would have seen."""
+    rows = (lambda block: block.queries) if "rows" in told else None
+    broken = Analyzer(name="broken", unit="", summary="", keys=keys, rows=rows)
+    marks = Analyzer(name="commas", unit="", summary="", keys=lambda block: block.tokens.punctuation)
+    alone, beside = (
+        measuring(commas=marks, readings=READINGS),
+        measuring(broken=broken, commas=marks, stranger=punctuation, readings=READINGS),
+    )
+    expected = measured(alone, causal_block(EXAMPLE, "天子，說"))
+    sums = measured(beside, causal_block(EXAMPLE, "天子，說"))
+    for reading in READINGS:
+        wanted = expected.readings[reading].sums[0]
+        torch.testing.assert_close(sums.readings[reading].sums[1], wanted)
+        torch.testing.assert_close(sums.readings[reading].sums[2], wanted, rtol=1e-6, atol=1e-7)
+    (failure,) = beside.failures
+    assert failure.name == "broken"
+    assert re.search(told, failure.message)
+
+
 BROKEN = {
     "raises": (lambda block: 1 / 0, "ZeroDivisionError"),  # noqa: ARG005
     "no tensor": (lambda block: 0.5, "it returned float"),  # noqa: ARG005
@@ -161,6 +264,9 @@ BROKEN = {
     "NaN": (lambda block: block.weights.sum(-1) * math.nan, "NaN or infinity"),
 }
 SPOILING = {
+    "the weights, by its keys": Analyzer(
+        name="broken", unit="", summary="", keys=lambda block: block.weights.mul_(2)[0]
+    ),
     "the mask": lambda block: block.visible.fill_(True)[:2, :4].float(),
     "the tokens": lambda block: block.tokens.punctuation.fill_(True).float().expand(2, 4),
     "the weights": lambda block: block.weights.mul_(2).sum(-1),
@@ -260,8 +366,9 @@ class TwoHeads(nn.Module):
 
 def test_analyze_gives_a_frame_of_every_installed_analyzer() -> None:
     """`headwise.analyze` measures an observation; equal keys give attention that is chance itself."""
-    with headwise.observe(TwoHeads()) as seen:
-        TwoHeads()(torch.zeros(1, 2, 64, 4))
+    model = TwoHeads()
+    with headwise.observe(model) as seen:
+        model(torch.zeros(1, 2, 64, 4))
     frame = headwise.analyze(seen)
     first, previous = (frame[frame["analyzer"] == name] for name in ("first-token", "previous"))
     assert first["value"].tolist() == pytest.approx([0.074] * 2, abs=5e-4)  # H(64) / 64, published
@@ -272,8 +379,9 @@ def test_analyze_gives_a_frame_of_every_installed_analyzer() -> None:
 
 def test_analyze_prepares_with_the_tokens_that_it_is_given() -> None:
     """An analyzer that depends on the corpus takes the windows for it, and is left out where there are none."""
-    with headwise.observe(TwoHeads()) as seen:
-        TwoHeads()(torch.zeros(1, 2, 8, 4))
+    model = TwoHeads()
+    with headwise.observe(model) as seen:
+        model(torch.zeros(1, 2, 8, 4))
     given = headwise.analyze(seen, Tokens.of("天子天龍，天子曰"))
     assert "trigger-characters" in set(given["analyzer"])
     assert "trigger-characters" not in set(headwise.analyze(seen)["analyzer"])

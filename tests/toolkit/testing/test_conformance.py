@@ -32,6 +32,9 @@ def distance(block: Block) -> torch.Tensor:
 
 
 GOOD = Analyzer(name="good", run=share, unit="share", summary="share on marks", bounds=(0, 1))
+COUNTING = Analyzer(
+    name="counting", keys=lambda block: block.tokens.punctuation, unit="share", summary="share on marks", cross=True
+)
 GOOD_PAIRS = PairAnalyzer(name="good-pairs", run=distance, unit="share", summary="total variation", bounds=(0, 1))
 
 
@@ -83,7 +86,7 @@ def normalises_over_heads(block: Block) -> torch.Tensor:
 def takes_rows_for_places(block: Block) -> torch.Tensor:
     """Looks at the key with the row's number instead of at the query."""
     rows = torch.arange(len(block.queries))
-    return block.weights[:, rows, rows]
+    return block.weights[:, rows, rows % block.weights.shape[-1]]
 
 
 def gives_a_list(block: Block) -> Any:
@@ -148,6 +151,14 @@ BROKEN = [
     ("check_handles_one_token", replace(GOOD, run=needs_a_neighbour)),
     ("check_handles_all_padding", replace(GOOD, run=divides_by_the_text)),
     ("check_handles_all_punctuation", replace(GOOD, run=divides_by_what_is_no_mark)),
+    ("check_keys_depend_on_text_and_places_alone", replace(COUNTING, keys=lambda block: block.visible)),
+    ("check_keys_depend_on_text_and_places_alone", replace(COUNTING, keys=lambda block: block.weights[:1] > 0)),
+    ("check_keys_depend_on_text_and_places_alone", replace(COUNTING, keys=lambda block: block.weights[0])),
+    (
+        "check_keys_depend_on_text_and_places_alone",
+        replace(COUNTING, keys=lambda block: -1.0 * block.tokens.punctuation, where_seen=True),
+    ),
+    ("check_answers_on_cross_attention", replace(GOOD, run=takes_rows_for_places, cross=True)),
     ("check_prepared_alike_each_time", replace(PREPARING, prepare=prepared_at_random)),
     ("check_prepared_alike_each_time", replace(PREPARING, prepare=lambda _material: GOOD)),
     ("check_prepared_alike_each_time", replace(PREPARING, prepare=lambda _material: GOOD_PAIRS)),  # type: ignore[arg-type,return-value]

@@ -60,11 +60,14 @@ class Nulls:
     """Appends the heads of the nulls to blocks.
 
     Args:
-        profile: of the whole corpus.
+        profile: of the whole corpus; None: there are no distances, as queries and keys are of two texts.
         untrained: whether blocks of the untrained model will be at hand.
     """
 
-    def __init__(self, profile: ProfileSums, *, untrained: bool) -> None:
+    def __init__(self, profile: ProfileSums | None, *, untrained: bool) -> None:
+        if profile is None:
+            self.heads = NullHeads(untrained)
+            return
         middle = profile.reach
         offsets = tuple(o for o in OFFSETS if abs(o) <= middle and profile.seeing[middle - o] > 0)
         self.heads = NullHeads(untrained, distance=True, offsets=offsets)
@@ -88,15 +91,17 @@ class Nulls:
         weights[:own], weights[-1] = block.weights[:-1], block.weights[-1]
         if untrained is not None:
             weights[heads.of_untrained(own)] = untrained.weights[:own]
-        self._by_profile(block, weights[heads.by_distance(own).start : -1])
+        if heads.distance:
+            self._by_profile(block, weights[heads.by_distance(own).start : -1])
         return replace(block, weights=weights, heads=(*block.heads[:-1], *names, block.heads[-1]))
 
     def _by_profile(self, block: Block, out: torch.Tensor) -> None:
         """Write attention that follows from distance alone, float32 (heads + offsets, queries, keys)."""
-        keys = block.visible.shape[1]
+        queries, keys = block.visible.shape
         profiles = self._profiles.to(block.weights)
-        first = profiles.shape[1] // 2 - block.queries  # (queries,): where each row's first key stands in a profile
-        torch.index_select(profiles.unfold(1, keys, 1), 1, first, out=out)
-        out *= block.visible
+        # Row by row the profile stands one place further along the keys: from the last row on, one place back.
+        start = profiles.shape[1] // 2 - int(block.queries[-1])  # where the last row's first key stands in a profile
+        sheared = profiles[:, start:].unfold(1, keys, 1)[:, :queries]  # (heads + offsets, queries, keys), last row first
+        torch.mul(sheared.flip(1), block.visible, out=out)
         sums = out.sum(-1, keepdim=True)  # (heads + offsets, queries, 1)
         out /= sums.masked_fill_(sums == 0, 1)

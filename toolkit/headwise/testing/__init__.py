@@ -17,13 +17,15 @@ Whether an analyzer finds what it looks for is seen on heads whose truth is know
 given strength into noise, and `planted_evidence` says of such heads what headwise would say.
 """
 
-from headwise.testing.blocks import SAMPLE, make_block, rows_of, sample_blocks
+from headwise.testing.blocks import SAMPLE, cross_blocks, make_block, rows_of, sample_blocks
 from headwise.testing.checks import (
+    check_answers_on_cross_attention,
     check_bounded_as_declared,
     check_each_head_depends_on_itself_alone,
     check_handles_all_padding,
     check_handles_all_punctuation,
     check_handles_one_token,
+    check_keys_depend_on_text_and_places_alone,
     check_leaves_the_block_unchanged,
     check_name_is_kebab_case,
     check_one_number_a_row,
@@ -49,12 +51,14 @@ __all__ = [
     "CheckResult",
     "Planting",
     "check_analyzer",
+    "check_answers_on_cross_attention",
     "check_bounded_as_declared",
     "check_each_head_depends_on_itself_alone",
     "check_each_pair_depends_on_itself_alone",
     "check_handles_all_padding",
     "check_handles_all_punctuation",
     "check_handles_one_token",
+    "check_keys_depend_on_text_and_places_alone",
     "check_leaves_the_block_unchanged",
     "check_mean_over_rows_whatever_the_block_size",
     "check_name_is_kebab_case",
@@ -66,6 +70,7 @@ __all__ = [
     "check_symmetric",
     "check_tells_what_it_measures",
     "checks_for",
+    "cross_blocks",
     "make_block",
     "parametrize_with_checks",
     "planted_evidence",

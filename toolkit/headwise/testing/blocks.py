@@ -95,6 +95,25 @@ def sample_blocks() -> Iterator[tuple[str, Block]]:
     yield from punctuation_blocks()
 
 
+def cross_blocks() -> Iterator[tuple[str, Block]]:
+    """Yield blocks of cross-attention: the queries are of another text than the keys, longer or shorter."""
+    source = Tokens.of(SAMPLE).padded(len(SAMPLE.text) + 3)
+    for told, text in (("short", "天"), ("long", SAMPLE.text * 2)):
+        targets = Tokens.of(text)
+        plain = make_block(source, causal=False, seed=len(targets))
+        rows = torch.arange(len(targets)) % len(source)  # any rows will do
+        yield (
+            f"cross-attention of a {told} text",
+            replace(
+                plain,
+                weights=plain.weights[:, rows],
+                visible=plain.visible[rows],
+                queries=torch.arange(len(targets)),
+                targets=targets,
+            ),
+        )
+
+
 def hiding(block: Block, keys: slice) -> Block:
     """Return a block in which no row sees these keys; what a row gives the others is made to sum to 1 again.
 

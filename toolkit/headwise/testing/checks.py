@@ -16,6 +16,7 @@ import torch
 from headwise.contracts import Analyzer, PairAnalyzer
 from headwise.observing.block import Block
 from headwise.testing.blocks import (
+    cross_blocks,
     one_token_blocks,
     padding_blocks,
     punctuation_blocks,
@@ -125,6 +126,44 @@ def check_same_answer_whatever_the_block_size(analyzer: Analyzer) -> None:
             same(analyzer, whole, torch.cat([numbers(analyzer, part, told) for part in parts], -1), found, why, fix)
             if not torch.equal(counts, torch.cat([counting(analyzer, part) for part in parts])):
                 refuse(analyzer, found.replace("numbers", "`rows`"), why, fix)
+
+
+def check_keys_depend_on_text_and_places_alone(analyzer: Analyzer) -> None:
+    """Where it has `keys`, what a key counts is a tensor of its shape, and the same whatever is seen or attended to."""
+    if analyzer.keys is None:
+        return
+    for told, block in sample_blocks():
+        counts: object = analyzer.keys(block)
+        queries, keys = block.visible.shape
+        if not isinstance(counts, torch.Tensor) or tuple(counts.shape) not in {(keys,), (queries, keys)}:
+            shape = tuple(counts.shape) if isinstance(counts, torch.Tensor) else type(counts).__name__
+            why = "Weights are multiplied by it and summed up, for many analyzers at once"
+            refuse(analyzer, f"has `keys` that returned {shape} ({told})", why, "Return (keys,) or (queries, keys)")
+        if analyzer.where_seen and bool((counts < 0).any()):
+            why = "With `where_seen` those rows count in which the sum for even attention is not 0"
+            refuse(analyzer, f"counts a key less than 0 ({told})", why, "Tell the rows by `rows` in place of it")
+        other = replace(block, weights=block.weights.flip(0, 2), visible=torch.zeros_like(block.visible))
+        if not torch.equal(counts, analyzer.keys(other)):
+            refuse(
+                analyzer,
+                f"counts keys otherwise where a row sees or attends to others ({told})",
+                "What it counts once is used for every head, and for what is left without the first key",
+                "Leave `visible` and `weights` to headwise: what a row does not see has no weight; or write a `run`",
+            )
+
+
+def check_answers_on_cross_attention(analyzer: Analyzer) -> None:
+    """Where it says `cross`, it gives numbers where the queries are of another text than the keys."""
+    if not analyzer.cross:
+        return
+    for told, block in cross_blocks():
+        whole = numbers(analyzer, block, told)
+        last = slice(len(block.queries) - 1, None)
+        alone = replace(block, queries=block.queries[last], weights=block.weights[:, last], visible=block.visible[last])
+        found = f"gave other numbers for the last row alone than for all rows ({told})"
+        why = "In cross-attention `block.queries` are places in `block.targets`, not among the keys"
+        fix = "Use what the keys are alone, or leave out `cross`"
+        same(analyzer, whole[:, last], numbers(analyzer, alone, told), found, why, fix)
 
 
 def check_same_answer_twice(analyzer: Analyzer | PairAnalyzer) -> None:

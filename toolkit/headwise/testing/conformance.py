@@ -33,6 +33,8 @@ _OF_ROWS: tuple[Check, ...] = (
     checks.check_one_number_a_row,
     checks.check_each_head_depends_on_itself_alone,
     checks.check_same_answer_whatever_the_block_size,
+    checks.check_keys_depend_on_text_and_places_alone,
+    checks.check_answers_on_cross_attention,
 )
 _OF_PAIRS: tuple[Check, ...] = (
     pair_checks.check_one_number_a_pair,
