@@ -116,7 +116,7 @@ class _Thread(threading.local):
         if isinstance(module, torch.nn.MultiheadAttention) and self.modules:
             self.modules[-1].attended = True
         needed = any(watch.needs_output and module in watch.running for watch in self.watches)
-        self.modules.append(_Module(module, let_alone=not needed and may_hide(module, args)))
+        self.modules.append(_Module(module, let_alone=not needed and self._can_leave and may_hide(module, args)))
         self.switch()
 
     def leave(self, module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> None:
@@ -153,13 +153,18 @@ class _Thread(threading.local):
                 else:
                     self.tell(hidden.kernel_input(), None, hidden.module)
 
+    @property
+    def _can_leave(self) -> bool:
+        """Whether the mode is off, or may be left: under a mode of somebody else's, torch takes no fast path anyway."""
+        return not self.mode.entered or _get_current_function_mode() is self.mode  # type: ignore[no-untyped-call]
+
     def switch(self) -> None:
         """Be on torch's stack of modes, or off it while a module is let alone."""
         on = bool(self.watches) and not (self.modules and self.modules[-1].let_alone)
         if on and not self.mode.entered:
             self.mode.__enter__()  # type: ignore[no-untyped-call]
             self.mode.entered = True
-        elif not on and self.mode.entered and _get_current_function_mode() is self.mode:  # type: ignore[no-untyped-call]
+        elif not on and self.mode.entered and self._can_leave:
             self.mode.__exit__(None, None, None)
             self.mode.entered = False
 
