@@ -68,7 +68,7 @@ def gathered(corpus: list[Document], rows: int, chunks: list[int]) -> list[Gathe
             break
         gathering = RowGathering(["one"], HEADS, sample, first)
         for document in here:
-            gathering.begin(document.name, len(document.counts))
+            gathering.begin(document.name, torch.zeros(len(document.counts), dtype=torch.bool))
             for block, values, counts in blocks(document, rows):
                 gathering.add("one", block, values, counts)
             first += len(document.counts)
@@ -162,13 +162,14 @@ def test_many_rows_are_looked_through_in_parts() -> None:
         values = draw.integers(0, 50, (HEADS, 9000)) / 50
         sample = Sample.of({"第一回": 9000}, context)
         gathering = RowGathering(["one"], HEADS, sample, 0)
-        gathering.begin("第一回", 9000)
+        gathering.begin("第一回", torch.zeros(9000, dtype=torch.bool))
         tokens = Tokens.of("天" * 9000)
         for first in range(0, 9000, CONTEXT):
             here = torch.arange(first, first + CONTEXT)
             block = make_block("天" * CONTEXT, heads=HEADS)
-            block = Block(block.weights, block.heads, here % context, tokens[first // context * context :],
-                          torch.ones(CONTEXT, 20, dtype=torch.bool), tokens)  # fmt: skip
+            window = tokens[first // context * context :]
+            seen = torch.ones(CONTEXT, 20, dtype=torch.bool)
+            block = Block(block.weights, block.heads, here % context, window, seen, window)
             gathering.add("one", block, torch.tensor(values[:, here]), torch.ones(CONTEXT).double())
         kept = gathering.gathered()
         hashes = row_hashes("第一回", np.arange(9000)) & np.uint64(0xFFFFFFFF)

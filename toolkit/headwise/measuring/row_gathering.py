@@ -158,13 +158,19 @@ class RowGathering:
         self._values: list[list[Values]] = [[] for _ in analyzers]  # of the sample
         self._sample_rows: list[_Measured] = []
 
-    def begin(self, document: str, length: int) -> None:
-        """Begin a document of so many tokens; what is added from now on belongs to it."""
+    def begin(self, document: str, repeated: torch.Tensor) -> None:
+        """Begin a document; what is added from now on belongs to it.
+
+        Args:
+            document: its name.
+            repeated: bool (tokens,), the rows that will not be added, since they were counted before.
+        """
+        length = len(repeated)
         positions = np.arange(length)
         self._place = self._next + positions
         self._window = self._next + positions // self._sample.context * self._sample.context
         self._hashes = row_hashes(document, positions)
-        self._sampled = self._sample.chosen(document, self._hashes)
+        self._sampled = self._sample.chosen(document, self._hashes) & ~repeated.numpy()
         nothing = np.empty((0, int(self._sampled.sum())), dtype=np.float32)
         part = self._place[self._sampled], self._window[self._sampled], self._hashes[self._sampled]
         self._sample_rows.append(_Measured(*part, nothing))
