@@ -9,14 +9,13 @@ Its hooks take no arguments and return an iterable of the objects that `headwise
 analyzers, renderers, corpora and recipes come in by the same door. A complete plugin:
 
 >>> import headwise
->>> def digit_focus(block):
-...     '''Share of each row's attention on digits. Returns (heads, queries), in 0..1.'''
+>>> def digits(block):
+...     '''Tell which keys are digits; bool (keys,).'''
 ...     import torch
-...     digit = torch.tensor([text.isdigit() for text in block.tokens.texts])  # (keys,)
-...     return block.weights @ digit.float()
+...     return torch.tensor([text.isdigit() for text in block.tokens.texts])
 >>> @headwise.hookimpl
 ... def headwise_analyzers():
-...     yield headwise.Analyzer(name="digit-focus", run=digit_focus, unit="share", bounds=(0, 1),
+...     yield headwise.Analyzer(name="digit-focus", keys=digits, unit="share", bounds=(0, 1),
 ...                             summary="share of attention on digits")
 >>> [analyzer.name for analyzer in headwise_analyzers()]
 ['digit-focus']

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from headwise_example.same_sentence import headwise_analyzers, same_sentence
+from headwise_example.same_sentence import headwise_analyzers
 
 from headwise import Analyzer
 from headwise.testing import make_block, parametrize_with_checks
@@ -21,4 +21,5 @@ def test_keeps_its_promises(analyzer: Analyzer, check: Callable[[Analyzer], None
 def test_a_sentence_ends_with_its_full_stop() -> None:
     """天子。鳳閣 holds two sentences: 天子。 and 鳳閣."""
     block = make_block("天子。鳳閣", weights=torch.tensor([[[0.1, 0.2, 0.3, 0.15, 0.25]] * 5]), causal=False)
-    assert same_sentence(block)[0].tolist() == pytest.approx([0.6, 0.6, 0.6, 0.4, 0.4])
+    (analyzer,) = headwise_analyzers()
+    assert analyzer.run(block)[0].tolist() == pytest.approx([0.6, 0.6, 0.6, 0.4, 0.4])

@@ -14,13 +14,10 @@ if TYPE_CHECKING:
 
 
 def same_sentence(block: Block) -> torch.Tensor:
-    """Return the share of each row's attention on tokens of the query's own sentence; float32 (heads, queries)."""
-    import torch
-
+    """Tell which keys are of the query's own sentence; bool (queries, keys)."""
     tokens = block.tokens
     sentence = tokens.sentence_start.cumsum(0).masked_fill(tokens.padding, -1)  # (keys,): the number of the sentence
-    same = sentence[block.queries][:, None] == sentence  # (queries, keys)
-    return torch.einsum("hqk,qk->hq", block.weights, same.to(block.weights))
+    return sentence[block.queries][:, None] == sentence
 
 
 @hookimpl
@@ -28,7 +25,7 @@ def headwise_analyzers() -> Iterable[Analyzer]:
     """Offer `same-sentence`."""
     yield Analyzer(
         name="same-sentence",
-        run=same_sentence,
+        keys=same_sentence,
         unit="share",
         bounds=(0, 1),
         summary="share of attention within the sentence",
