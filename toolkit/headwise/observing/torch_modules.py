@@ -82,7 +82,7 @@ def may_hide(module: nn.Module, args: Sequence[Any]) -> bool:
         return False
     if kind is nn.MultiheadAttention and len(args) > 1 and args[0] is not args[1]:
         return False
-    if not torch.backends.mha.get_fastpath_enabled():
+    if not torch.backends.mha.get_fastpath_enabled() or torch.is_autocast_enabled():
         return False
     return not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in module.parameters()))
 
@@ -154,14 +154,9 @@ def projected(arguments: Mapping[str, Any]) -> KernelInput:
         kept.append(KernelInput(*args, **kwargs))
         return torch.empty_like(kept[0].query)
 
-    caching = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)  # what is cast here has no gradients, and must not be kept for those who do
-    try:
-        with torch.no_grad():
-            attended({**arguments, "need_weights": False, "is_causal": False, "attn_mask": None,
-                      "key_padding_mask": None}, keep)  # fmt: skip
-    finally:
-        torch.set_autocast_cache_enabled(caching)
+    without_masks = {"need_weights": False, "is_causal": False, "attn_mask": None, "key_padding_mask": None}
+    with torch.no_grad():
+        attended({**arguments, **without_masks}, keep)
     return kept[0]._replace(attn_mask=small_mask(arguments, windows=kept[0].query.shape[0]))
 
 

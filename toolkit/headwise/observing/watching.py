@@ -165,7 +165,7 @@ class _Thread(threading.local):
             self.mode.__enter__()  # type: ignore[no-untyped-call]
             self.mode.entered = True
         elif not on and self.mode.entered and self._can_leave:
-            self.mode.__exit__(None, None, None)
+            self.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self.mode.entered = False
 
 
