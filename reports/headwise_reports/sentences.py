@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.format import format_value
@@ -22,7 +24,7 @@ NOUNS = {"character": "character", "word": "word"}
 
 def noun(run: Run) -> str:
     """Return what a token of this run is called."""
-    return NOUNS.get(run.manifest["settings"]["tokenizer"], "token")
+    return NOUNS.get(run.manifest["settings"].get("tokenizer", ""), "token")
 
 
 def counted(count: int, thing: str) -> str:
@@ -36,12 +38,49 @@ def counted(count: int, thing: str) -> str:
 
 def lead(run: Run) -> str:
     """Say what the model is and what it read."""
-    model, tokens = run.manifest["steps"]["train"], run.manifest["steps"]["tokens"]
+    steps = run.manifest["steps"]
+    if "model" in steps:
+        return observed_lead(run)
+    model, tokens = steps["train"], steps["tokens"]
     each = " each" if model["layers"] > 1 else ""
     return (
         f"A model of {counted(model['layers'], 'layer')} with {counted(model['heads'], 'head')}{each}, made by the "
         f"recipe {model['recipe']} and trained for {counted(model['steps'], 'step')}, reads {tokens['corpus']}."
     )
+
+
+def observed_lead(run: Run) -> str:
+    """Say what a model that was brought is, what it read, and what has to be minded."""
+    model, tokens = run.manifest["steps"]["model"], run.manifest["steps"]["tokens"]
+    layers, heads = counted(len(run.layers), "layer"), counted(len(run.heads), "head")
+    name = f"{Path(model['model']).name} ({model['architecture']})"
+    most = counted(tokens["context"], "token")
+    said = [f"{name}, a model of {layers} with {heads}, reads {tokens['corpus']} in windows of at most {most}."]
+    if tokens["windows"] < tokens["of_windows"]:
+        said.append(f"This is a sample: {tokens['windows']:,} of {tokens['of_windows']:,} windows were read.")
+    if tokens["unknown_tokens"]:
+        said.append(f"It does not know {tokens['unknown_tokens'] / tokens['tokens']:.0%} of the tokens.")
+    if model["missing"]:
+        said.append(f"{counted(len(model['missing']), 'weight')} of it are not in its files, so they are random.")
+    if len(run.groups) > 1:
+        groups = ", ".join(f"{group.name} (layers {_listed(group.layers)})" for group in run.groups)
+        said.append(f"Layers that see different keys are measured apart: {groups}.")
+    return " ".join(said)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Write numbers short.
+
+    >>> _listed([0, 1, 2, 5]), _listed([3, 5, 7])
+    ('0 to 2, 5', '3, 5, 7')
+    """
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(f"{part[0]} to {part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
 
 
 def facts(run: Run, with_role: int) -> list[tuple[str, str]]:
@@ -102,15 +141,17 @@ def provenance(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return what the run was made from and with, as titled lists of names and values."""
     manifest = run.manifest
     steps: dict[str, dict[str, Any]] = manifest["steps"]
-    wanted = {"tokens": "Corpus", "train": "Model", "export": "Attention kept"}
+    wanted = {"tokens": "Corpus", "train": "Model", "model": "Model", "export": "Attention kept"}
     groups = [
         (title, [(name, _told(value)) for name, value in steps[step].items() if not isinstance(value, dict | list)])
         for step, title in wanted.items()
+        if step in steps
     ]
     settings = [(name, _told(value)) for name, value in manifest["settings"].items()]
-    recipe = [(name, _told(value)) for name, value in steps["train"].get("settings", {}).items()]
+    recipe = [(name, _told(value)) for name, value in steps.get("train", {}).get("settings", {}).items()]
     versions = [(name, str(value)) for name, value in manifest["versions"].items()]
-    return [*groups, ("Settings", settings), ("Settings of the recipe", recipe), ("Versions", versions)]
+    of_recipe = [("Settings of the recipe", recipe)] if recipe else []
+    return [*groups, ("Settings", settings), *of_recipe, ("Versions", versions)]
 
 
 def _told(value: object) -> str:

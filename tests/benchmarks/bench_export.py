@@ -47,7 +47,7 @@ def main() -> None:
         (place / "text.txt").write_text(text, encoding="utf-8")
         settings = RunSettings(corpus=str(place / "text.txt"), recipe=RECIPE, keep="all")
         pipeline = Pipeline.begin(settings, place / "run")
-        pipeline.train()
+        pipeline.make_model()
         times, other_times = [], []
         for _ in range(ROUNDS):
             shutil.rmtree(place / "run" / "attention", ignore_errors=True)

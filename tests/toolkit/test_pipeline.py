@@ -43,7 +43,7 @@ def test_a_run_step_by_step_is_the_run_at_once(tmp_path: Path) -> None:
     """The steps, each in a pipeline of its own, write the same bytes as all in one."""
     begun(tmp_path / "once").run()
     begun(tmp_path / "steps").tokenize()
-    steps: dict[str, list[Any]] = {"train": [], "analyze": [], "ablate": [["zero"]], "report": []}
+    steps: dict[str, list[Any]] = {"make_model": [], "analyze": [], "ablate": [["zero"]], "report": []}
     for step, arguments in steps.items():
         getattr(Pipeline.resume(tmp_path / "steps", strict=True), step)(*arguments)
     assert without_times(tmp_path / "once") == without_times(tmp_path / "steps")

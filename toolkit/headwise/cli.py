@@ -19,6 +19,7 @@ from headwise.registry import PluginWarning, installed
 COMMANDS = (
     "run",
     "train",
+    "observe",
     "export",
     "analyze",
     "ablate",

@@ -11,21 +11,20 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headwise import progress
+from headwise.models.opening import weights_sha256
 from headwise.observing.block import Block, seen_span
-from headwise.observing.reading import read
+from headwise.observing.head_groups import groups_of
+from headwise.observing.reading import ReadableModel, read
 from headwise.run_folder import RunFolder
 from headwise.tables import ATTENTION, SCHEMA_VERSION
 from headwise.text.token_store import TokenStore
-
-if TYPE_CHECKING:
-    from headwise.models.model_store import LoadedModel
 
 Keep = Literal["all", "sample", "none"]
 
@@ -55,13 +54,19 @@ def chosen_windows(lengths: Mapping[str, int], context: int, keep: Keep, heads: 
 
 
 def export_attention(
-    folder: RunFolder, loaded: LoadedModel, store: TokenStore, kept: Sequence[tuple[str, int]], pad_to: int | None
+    folder: RunFolder,
+    loaded: ReadableModel,
+    store: TokenStore,
+    kept: Sequence[tuple[str, int]],
+    *,
+    pad_to: int | None,
+    memory: int | None = None,
 ) -> tuple[RunFolder, list[str]]:
     """Write attention/part-*.parquet for the kept windows; return the stage that holds the files, and their names."""
     metadata = _metadata(folder, kept)
     schema = ATTENTION.with_metadata(metadata)
-    shape = folder.manifest["steps"]["train"]
-    window_weights = shape["layers"] * shape["heads"] * (pad_to or loaded.settings.context or max(store.lengths)) ** 2
+    heads = sum(len(group.heads) for group in groups_of(folder.manifest))
+    window_weights = heads * (pad_to or loaded.context or max(store.lengths)) ** 2
     wanted: dict[str, list[int]] = {}
     for document, window in kept:
         wanted.setdefault(document, []).append(window)
@@ -74,7 +79,7 @@ def export_attention(
             names.append(name)
             if not (stage.path / name).exists():
                 with stage.writing(name) as path:
-                    _write_part(path, schema, loaded, store, {key: wanted[key] for key in part}, pad_to)
+                    _write_part(path, schema, loaded, store, {key: wanted[key] for key in part}, pad_to, memory)
             task.advance(sum(len(wanted[key]) for key in part))
     return stage, names
 
@@ -82,7 +87,7 @@ def export_attention(
 def _metadata(folder: RunFolder, kept: Sequence[tuple[str, int]]) -> dict[str, str]:
     return {
         "headwise.schema": str(SCHEMA_VERSION),
-        "headwise.model_sha256": folder.manifest["files"]["model.safetensors"]["sha256"],
+        "headwise.model_sha256": weights_sha256(folder),
         "headwise.settings": json.dumps(folder.manifest["settings"], ensure_ascii=False, sort_keys=True),
         "headwise.kept_sha256": hashlib.sha256(json.dumps(list(kept)).encode()).hexdigest(),
         "headwise.tokens_sha256": folder.manifest["files"]["tokens.parquet"]["sha256"],
@@ -106,10 +111,11 @@ def _parts(wanted: Mapping[str, Sequence[int]], window_weights: int) -> Iterator
 def _write_part(
     path: Path,
     schema: pa.Schema,
-    loaded: LoadedModel,
+    loaded: ReadableModel,
     store: TokenStore,
     wanted: Mapping[str, Sequence[int]],
     pad_to: int | None,
+    memory: int | None,
 ) -> None:
     with pq.ParquetWriter(
         path,
@@ -119,19 +125,24 @@ def _write_part(
         use_byte_stream_split=["weights.list.element"],
     ) as writer:
         for document, windows in wanted.items():
-            for group in _row_groups(document, windows, loaded, store, pad_to):
+            for group in _row_groups(document, windows, loaded, store, pad_to, memory):
                 joined = pa.concat_tables(group).combine_chunks().replace_schema_metadata(schema.metadata)
                 writer.write_table(joined, row_group_size=joined.num_rows)
 
 
 def _row_groups(
-    document: str, windows: Sequence[int], loaded: LoadedModel, store: TokenStore, pad_to: int | None
+    document: str,
+    windows: Sequence[int],
+    loaded: ReadableModel,
+    store: TokenStore,
+    pad_to: int | None,
+    memory: int | None,
 ) -> Iterator[list[pa.Table]]:
     """Gather the blocks of a document: one row group, unless it has more weights than one may hold."""
     group: list[pa.Table] = []
     weights = 0
     for batch in read(loaded, store.tokens(document), pad_to=pad_to, wanted=windows):
-        for block in batch.seen.blocks(batch.tokens):
+        for block in batch.blocks(memory=memory):
             group.append(_table(document, batch.numbers[block.window], block))
             weights += block.weights.numel()
             if weights >= ROW_GROUP_WEIGHTS:

@@ -63,8 +63,8 @@ class BroughtModel:
     """Tokens that the model reads at once, at most; None: it sets no limit."""
     specials: int
     """Special tokens that `encode` puts in each window."""
-    unknown_id: int | None
-    """The id that stands for what the tokenizer does not know."""
+    unknown: str | None
+    """How the vocabulary writes what the tokenizer does not know; None: it knows everything."""
     run: Callable[[Any, torch.Tensor], object]
     """`run(model, ids)` lets the model, or one of its kind, read windows: int64 (windows, tokens), without padding."""
     start: tuple[int, str] | None = None

@@ -1,6 +1,7 @@
-"""The run, step by step: tokens, train, export, analyze, report. Each step can be run alone on a run folder.
+"""The run, step by step: tokens, model, export, analyze, report. Each step can be run alone on a run folder.
 
-A step that is done is not done again; one that was cut continues. What it wrote is recorded in run.json last.
+A step that is done is not done again; one that was cut continues. What it wrote is recorded in run.json last. Where
+the model comes from, `headwise.training_steps` and `headwise.observing_steps` tell.
 """
 
 from __future__ import annotations
@@ -12,37 +13,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-import pyarrow as pa
-import torch
-
 from headwise import export, progress
-from headwise.contracts import ReadOptions, Recipe
+from headwise.contracts import ReadOptions
 from headwise.device import choose_device, deterministic
 from headwise.errors import HeadwiseError, RunFolderError, SettingsError
 from headwise.failure import Failure
 from headwise.measuring import analysis
 from headwise.measuring.preparation import Options, merged, refuse_unknown
-from headwise.models.model_store import LoadedModel, load_model, save_model
-from headwise.models.training import TrainingMaterial, Watch, train
-from headwise.models.untrained import built
+from headwise.models.opening import open_model, trained_model
 from headwise.observing.ablation import HOWS, known_way
-from headwise.observing.observation import observe
+from headwise.observing.head_groups import groups_of
+from headwise.observing_steps import ObservingSteps
 from headwise.registry import PluginWarning, Registry, installed
 from headwise.run import Run
 from headwise.run_folder import RunFolder
-from headwise.settings import RecipeSettings, RunSettings, validated
+from headwise.settings import ObserveSettings, RunSettings, validated
 from headwise.showing.figures import FigureFormat, write_figures
 from headwise.showing.rendering import render
+from headwise.step import Step
 from headwise.text import tokenization
-from headwise.text.corpus import open_corpus
+from headwise.text.corpus import OpenedCorpus, open_corpus
 from headwise.text.token_store import TokenStore
-from headwise.text.vocabulary import Vocabulary
+from headwise.training_steps import TrainingSteps
 from headwise.versions import versions
 from headwise.weighing import evidence, roles
 from headwise.weighing.ablation_study import ablation_study
-from headwise.weighing.emergence import Watcher
 from headwise.weighing.held_out import text_with_losses
 from headwise.weighing.resampling import Resampling
+
+AnySettings = RunSettings | ObserveSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +50,38 @@ class Pipeline:
 
     folder: RunFolder
     registry: Registry
-    settings: RunSettings
+    settings: AnySettings
     strict: bool = False
     engine: str = "serial"
     workers: int = 2
-    recipe: Recipe = field(init=False)
+    memory: int | None = None
+    """Bytes that the analysis of one block of attention may take; None: an eighth of what is free."""
+    first: TrainingSteps | ObservingSteps = field(init=False)
+    """The steps until there is a model."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "recipe", self.registry.recipe(self.settings.recipe_name))
+        given = self.folder, self.registry
+        if isinstance(self.settings, ObserveSettings):
+            object.__setattr__(self, "first", ObservingSteps(*given, self.settings, self.strict))
+        else:
+            object.__setattr__(self, "first", TrainingSteps(*given, self.settings, self.strict))
 
     @classmethod
-    def begin(cls, settings: RunSettings, output: Path, *, registry: Registry | None = None, **how: Any) -> Self:
+    def begin(cls, settings: AnySettings, output: Path, *, registry: Registry | None = None, **how: Any) -> Self:
         """Start a run, or continue the one that the folder holds; everything that can be refused is refused first.
 
         Raises:
-            SettingsError, UnknownNameError, CorpusError, RunFolderError: what cannot be used, and what to do.
+            SettingsError, UnknownNameError, CorpusError, ModelError, RunFolderError: what cannot be used, and what to
+                do.
         """
         registry = registry or installed(strict=how.get("strict", False))
-        recipe = registry.recipe(settings.recipe_name)
-        corpus = partial(open_corpus, settings.corpus, ReadOptions(settings.split, settings.column), registry)
+        corpus = partial(_corpus, settings, registry)
+        if isinstance(settings, ObserveSettings):
+            checks = ObservingSteps.checks(settings, registry)
+        else:
+            checks = TrainingSteps.checks(settings, registry)
         _refuse_all(
-            partial(validated, recipe.settings, settings.recipe_options, f"recipe '{recipe.name}'"),
-            partial(registry.tokenizer, settings.tokenizer),
+            *checks,
             partial(registry.role_rules, settings.rules),
             partial(registry.engine, how.get("engine", "serial")),
             partial(choose_device, settings.device),
@@ -92,21 +101,25 @@ class Pipeline:
     def resume(cls, path: Path, *, registry: Registry | None = None, **how: Any) -> Self:
         """Take up the run in a folder, to do some step of it (again)."""
         folder = RunFolder.open(path)
-        settings = validated(RunSettings, folder.manifest["settings"], "run")
+        given = folder.manifest["settings"]
+        settings: AnySettings
+        settings = (
+            validated(ObserveSettings, given, "run") if "model" in given else validated(RunSettings, given, "run")
+        )
         return cls(folder, registry or installed(strict=how.get("strict", False)), settings, **how)
 
     def run(self, report_format: str = "html") -> None:
         """Do every step that is not done yet; heads are ablated in the first way, others are left to `ablate`."""
         if not self.folder.done("tokens"):
             self.tokenize()
-        if not self.folder.done("train"):
-            self.train()
+        if not self.folder.done(self.first.model_step):
+            self.make_model()
         if not self.folder.done("export"):
             self.export(self.settings.keep)
         known = analysis.fingerprint(self.registry.offered("analyzer"), self.settings.analyzers)
         if not self.folder.done("analyze", fingerprint=known):
             self.analyze()
-        if self.recipe.losses is not None and not self.folder.done("ablate"):
+        if self.first.can_ablate and not self.folder.done("ablate"):
             self.ablate(HOWS[:1])
         if not self.folder.done("report"):
             self.report(report_format)
@@ -114,92 +127,31 @@ class Pipeline:
     # -- the steps -------------------------------------------------------------------------------------------------
 
     def tokenize(self) -> None:
-        """Corpus -> tokens: read the corpus, decide vocabulary and windows, write tokens.parquet."""
-        corpus = open_corpus(
-            self.settings.corpus, ReadOptions(self.settings.split, self.settings.column), self.registry
-        )
-        tokenizer = self.registry.tokenizer(self.settings.tokenizer)
-        seen = tokenization.survey(corpus, tokenizer)
-        options = self._recipe_settings()
-        context = tokenization.resolved_context(options, self.recipe, seen.longest)
-        vocabulary = Vocabulary.from_counts(seen.counts, limit=options.vocabulary)
-        tokenization.write_tokens(self.folder, corpus, tokenizer, vocabulary, context, seen.tokens)
-        self._finish(
-            "tokens",
-            ["tokens.parquet"],
-            corpus=corpus.name,
-            source=corpus.source,
-            licence=corpus.licence,
-            sha256=seen.sha256,
-            documents=seen.documents,
-            characters=seen.characters,
-            tokens=seen.tokens,
-            distinct=len(seen.counts),
-            longest=seen.longest,
-            context=context,
-            vocabulary=len(vocabulary.tokens),
-            unknown=vocabulary.unknown,
-        )
+        """Corpus -> tokens: read the corpus, decide the windows, write tokens.parquet."""
+        corpus = _corpus(self.settings, self.registry)
+        made = self.first.tokenize(corpus)
+        about = {"corpus": corpus.name, "source": corpus.source, "licence": corpus.licence}
+        self._record("tokens", Step(made.files, {**about, **made.details}))
 
-    def train(self) -> None:
-        """Tokens -> model: build the recipe's model and carry out its plan; continues from the last checkpoint."""
-        about = self._done("tokens")
-        store = TokenStore(self.folder.path / "tokens.parquet")
-        vocabulary = store.vocabulary(unknown=about["unknown"], size=about["vocabulary"])
-        options = self._recipe_settings().model_copy(update={"context": about["context"]})
-        device, tokenizer = choose_device(self.settings.device), self.registry.tokenizer(self.settings.tokenizer)
-        ids = store.ids(self.folder.work / "ids.npy")
-        with deterministic():
-            model = built(self.recipe, options, vocabulary, self.settings.seed).to(device)
-            material = TrainingMaterial(ids, tuple(store.lengths), vocabulary, device, self.settings.seed)
-            plan = self.recipe.plan(model, material, options)
-            watcher = self._watcher(LoadedModel(model, self.recipe, options, vocabulary, tokenizer), store)
-            watch = Watch(self.settings.watch_every, watcher.look) if self.settings.watch_every else None
-            log = train(plan, model, checkpoint=self.folder.work / "checkpoint.safetensors", watch=watch)
-        stage = self.folder.stage("train")
-        tables = {"training.parquet": log} | ({"emergence.parquet": pa.concat_tables(watch.seen)} if watch else {})
-        for name, table in tables.items():
-            stage.write_table(name, table)
-        files = save_model(stage, model, recipe=self.recipe.name, settings=options, vocabulary=vocabulary,
-                           tokenizer=self.settings.tokenizer)  # fmt: skip
-        layers, heads = _shape(model, vocabulary, device)
-        self._finish(
-            "train",
-            [*tables, *files],
-            staged=stage,
-            recipe=self.recipe.name,
-            settings=options.model_dump(mode="json"),
-            device=str(device),
-            steps=plan.steps,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            layers=layers,
-            heads=heads,
-            watched_windows=sum(map(len, watcher.windows.values())) if watch else 0,
-        )
-
-    def _watcher(self, loaded: LoadedModel, store: TokenStore) -> Watcher:
-        """Return what looks at the heads while they are trained."""
-        return Watcher(
-            loaded=loaded,
-            store=store,
-            offered=self.registry.offered("analyzer"),
-            options=self.settings.analyzers,
-            rules=self.registry.role_rules(self.settings.rules),
-            resampling=self._resampling,
-            pad_to=self._pad_to,
-            strict=self.strict,
-        )
+    def make_model(self) -> None:
+        """Tokens -> model: train the recipe's model, or say what the brought one is."""
+        self._done("tokens")
+        self._record(self.first.model_step, self.first.make_model(self._resampling))
 
     def export(self, keep: export.Keep) -> None:
         """Blocks -> export: write the attention of the kept windows."""
-        shape, about = self._done("train"), self._done("tokens")
+        about = self._done("tokens")
+        self._done(self.first.model_step)
         store = TokenStore(self.folder.path / "tokens.parquet")
         lengths = dict(zip(store.names, store.lengths, strict=True))
-        kept = export.chosen_windows(lengths, about["context"], keep, shape["layers"] * shape["heads"])
-        loaded = load_model(self.folder, self.registry, choose_device(self.settings.device))
-        stage, files = export.export_attention(self.folder, loaded, store, kept, self._pad_to)
+        heads = sum(len(group.heads) for group in groups_of(self.folder.manifest))
+        kept = export.chosen_windows(lengths, about["context"], keep, heads)
+        loaded = open_model(self.folder, self.registry, choose_device(self.settings.device))
+        stage, files = export.export_attention(
+            self.folder, loaded, store, kept, pad_to=self.first.pad_to, memory=self.memory
+        )
         total = sum(-(-length // about["context"]) for length in lengths.values())
-        self._finish("export", files, staged=stage, keep=keep, kept=kept, windows=total)
+        self._record("export", Step(files, {"keep": keep, "kept": kept, "windows": total}, stage))
 
     def analyze(self, options: Options | None = None) -> None:
         """Blocks -> measurements -> evidence: measure every window with every analyzer, and weigh the result.
@@ -208,31 +160,30 @@ class Pipeline:
         """
         chosen = merged(self.settings.analyzers, options or {})
         refuse_unknown(chosen, self.registry)
-        self._done("train")
+        self._done(self.first.model_step)
         rules = self.registry.role_rules(self.settings.rules)
         with self.registry.engine(self.engine).executor(self.workers) as executor:
             made = analysis.measure_run(
                 self.folder,
                 self.registry,
                 executor,
-                pad_to=self._pad_to,
+                pad_to=self.first.pad_to,
                 device=self.settings.device,
                 strict=self.strict,
                 options=chosen,
+                memory=self.memory,
             )
         self._tell(made.failures + self._weigh(made.stage))
-        self._finish(
-            "analyze",
-            [*made.files, "evidence.parquet", "roles.parquet"],
-            staged=made.stage,
-            analyzers=made.analyzers,
-            missing=[asdict(one) for one in made.missing],
-            options=chosen,
-            fingerprint=analysis.fingerprint(self.registry.offered("analyzer"), chosen),
-            rules=f"{rules.name} {rules.version}",
-            confidence=self.settings.confidence,
-            resamples=self.settings.resamples,
-        )
+        details = {
+            "analyzers": made.analyzers,
+            "missing": [asdict(one) for one in made.missing],
+            "options": chosen,
+            "fingerprint": analysis.fingerprint(self.registry.offered("analyzer"), chosen),
+            "rules": f"{rules.name} {rules.version}",
+            "confidence": self.settings.confidence,
+            "resamples": self.settings.resamples,
+        }
+        self._record("analyze", Step([*made.files, "evidence.parquet", "roles.parquet"], details, made.stage))
 
     def _weigh(self, stage: RunFolder) -> list[Failure]:
         """Write the evidence and the roles; a rule set that fails costs its own roles alone."""
@@ -252,23 +203,23 @@ class Pipeline:
         `ways` are some of `headwise.observing.ablation.HOWS`; none of them is all.
         """
         chosen = [known_way(how) for how in dict.fromkeys(ways)] or HOWS
-        self._done("train")
-        loaded = load_model(self.folder, self.registry, choose_device(self.settings.device))
-        text = text_with_losses(loaded, TokenStore(self.folder.path / "tokens.parquet"), windows, self._pad_to)
+        self._done(self.first.model_step)
+        purpose = "no loss of it is known that heads could be ablated by"
+        loaded = trained_model(self.folder, self.registry, choose_device(self.settings.device), purpose)
+        pad_to = self.first.pad_to
+        text = text_with_losses(loaded, TokenStore(self.folder.path / "tokens.parquet"), windows, pad_to)
         with deterministic():
-            study = ablation_study(loaded, text, ways=chosen, pad_to=self._pad_to, resampling=self._resampling)
+            study = ablation_study(loaded, text, ways=chosen, pad_to=pad_to, resampling=self._resampling)
         stage = self.folder.stage("ablate")
         stage.write_frame("ablation.parquet", study.table)
-        self._finish(
-            "ablate",
-            ["ablation.parquet"],
-            staged=stage,
-            ways=list(chosen),
-            windows=len(text.ids),
-            of_windows=text.every,
-            held_out=text.held_out,
-            agreement=study.agreement,
-        )
+        details = {
+            "ways": list(chosen),
+            "windows": len(text.ids),
+            "of_windows": text.every,
+            "held_out": text.held_out,
+            "agreement": study.agreement,
+        }
+        self._record("ablate", Step(["ablation.parquet"], details, stage))
 
     def report(self, report_format: str = "html") -> Path:
         """measurements, evidence -> report: run the renderers and write the page."""
@@ -283,7 +234,7 @@ class Pipeline:
                 sections.append(section)
                 task.advance()
             chosen.write(run, sections, path)
-        self._finish("report", [name], format=report_format)
+        self._record("report", Step([name], {"format": report_format}))
         return self.folder.path / name
 
     def draw(self, output: Path, figure_format: FigureFormat) -> list[Path]:
@@ -294,28 +245,17 @@ class Pipeline:
         here = self.folder.path.resolve()
         if output.resolve().is_relative_to(here):
             names = [str(path.resolve().relative_to(here)) for path in written]
-            self._finish(f"figures-{figure_format}", names)
+            self._record(f"figures-{figure_format}", Step(names, {}))
         return written
 
     # -- what the steps share --------------------------------------------------------------------------------------
 
     @property
-    def _pad_to(self) -> int | None:
-        about = self._done("tokens")
-        return min(about["context"], about["longest"]) if self.recipe.pads_to_longest else None
-
-    @property
     def _resampling(self) -> Resampling:
         return Resampling(self.settings.seed, self.settings.resamples, self.settings.confidence)
 
-    def _recipe_settings(self) -> RecipeSettings:
-        return validated(self.recipe.settings, self.settings.recipe_options, f"recipe '{self.recipe.name}'")
-
     def _done(self, step: str) -> dict[str, Any]:
-        """Return what a step recorded, and do the step first where it is not done.
-
-        Training takes long, so it is never done by the way.
-        """
+        """Return what a step recorded, and do the step first where it is not done, unless it gives the model."""
         steps: dict[str, Callable[[], None]] = {
             "tokens": self.tokenize,
             "export": lambda: self.export(self.settings.keep),
@@ -323,19 +263,19 @@ class Pipeline:
         }
         if not self.folder.done(step):
             if step not in steps:
-                message = f"{self.folder.path} has no trained model yet; give the command again that began it"
-                raise RunFolderError(message)
+                self.first.refuse_without_model()
             steps[step]()
         details: dict[str, Any] = self.folder.manifest["steps"][step]
         return details
 
-    def _finish(self, step: str, files: Iterable[str], *, staged: RunFolder | None = None, **details: Any) -> None:
+    def _record(self, name: str, step: Step) -> None:
         """Record a step as done; what follows from it has to be done again, and what it left unfinished is gone."""
         of_model = ("export", "analyze", "ablate")
-        following = {"tokens": ("train", *of_model), "train": of_model}.get(step, ())
+        making = self.first.model_step
+        following = {"tokens": (making, *of_model), making: of_model}.get(name, ())
         drawn = [known for known in self.folder.manifest["steps"] if known == "report" or known.startswith("figures-")]
-        self.folder.forget(*following, *(drawn if step in {"tokens", "train", *of_model} else ()))
-        self.folder.finish(step, files, staged=staged, **details)
+        self.folder.forget(*following, *(drawn if name in {"tokens", making, *of_model} else ()))
+        self.folder.finish(name, step.files, staged=step.stage, **step.details)
         self.folder.clear_work()
 
     def _tell(self, failures: list[Failure]) -> None:
@@ -358,8 +298,5 @@ def _refuse_all(*checks: Callable[[], object]) -> None:
         raise SettingsError("\n".join(str(error) for error in refused))
 
 
-def _shape(model: torch.nn.Module, vocabulary: Vocabulary, device: torch.device) -> tuple[int, int]:
-    """Return layers and heads of a layer, as they are seen when the model reads one token."""
-    with torch.no_grad(), observe(model.eval()) as seen:
-        model(torch.full((1, 1), vocabulary.padding_id, device=device))
-    return len(seen.layers), len(seen.heads) // max(len(seen.layers), 1)
+def _corpus(settings: AnySettings, registry: Registry) -> OpenedCorpus:
+    return open_corpus(settings.corpus, ReadOptions(settings.split, settings.column), registry)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from headwise.errors import RunFolderError, UnknownNameError
 from headwise.observing.block import HeadName
+from headwise.observing.head_groups import HeadGroup, ModelLayer, groups_of, layers_of
 from headwise.run_folder import RunFolder
 from headwise.tables import ATTENTION, NULLS, READINGS
 from headwise.text.tokens import PADDING_TEXT
@@ -58,8 +59,17 @@ class Run:
     @cached_property
     def heads(self) -> list[HeadName]:
         """The (layer, head) of every head, in order."""
-        shape = self.manifest["steps"].get("train", {})
-        return [HeadName(layer, head) for layer in range(shape["layers"]) for head in range(shape["heads"])]
+        return sorted(head for group in self.groups for head in group.heads)
+
+    @cached_property
+    def groups(self) -> tuple[HeadGroup, ...]:
+        """The layers that see the same keys: one group for most models; encoder, decoder and cross-attention apart."""
+        return groups_of(self.manifest)
+
+    @cached_property
+    def layers(self) -> list[ModelLayer]:
+        """Number, module, group and heads of each layer, in the order of the model."""
+        return layers_of(self.groups)
 
     @property
     def resampling(self) -> Resampling:
@@ -214,8 +224,11 @@ class Run:
     def _attention(self, *, document: str | None, window: int | None, layer: int | None, head: int | None) -> pa.Table:
         if document is not None and document not in self.documents:
             raise UnknownNameError("document", document, self.documents)
-        for what, number, count in (("layer", layer, "layers"), ("head", head, "heads")):
-            known = range(self.manifest["steps"]["train"][count])
+        heads = [name for name in self.heads if layer is None or name.layer == layer]
+        for what, number, known in (
+            ("layer", layer, dict.fromkeys(name.layer for name in self.heads)),
+            ("head", head, dict.fromkeys(name.head for name in heads or self.heads)),
+        ):
             if number is not None and number not in known:
                 raise UnknownNameError(what, str(number), map(str, known))
         wanted = {"document": document, "window": window, "layer": layer, "head": head}

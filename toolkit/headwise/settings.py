@@ -23,16 +23,14 @@ class RecipeSettings(BaseModel):
     vocabulary: int | None = Field(default=None, ge=1, description="most frequent tokens that the model knows")
 
 
-class RunSettings(BaseModel):
-    """Everything that a run depends on."""
+class CommonSettings(BaseModel):
+    """What a run depends on, whether its model is trained or brought."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     corpus: str = Field(default="shuihu-passages", description="name of a corpus, or path of a file or a folder")
     split: Literal["file", "paragraph", "line"] = Field(default="file", description="what one document is")
     column: str | None = Field(default=None, description="column that holds the text, in a table")
-    tokenizer: str = Field(default="character", description="how the text is cut into tokens")
-    recipe: dict[str, Any] = Field(default_factory=lambda: {"name": "reader"}, description="recipe and its settings")
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="seed of everything random")
     device: str = Field(default="auto", description="auto, cpu, cuda or mps")
     keep: Literal["all", "sample", "none"] = Field(default="sample", description="windows kept in full")
@@ -40,6 +38,25 @@ class RunSettings(BaseModel):
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="confidence of the intervals")
     rules: str = Field(default="headwise", description="rule set that gives the roles")
     analyzers: dict[str, dict[str, Any]] = Field(default_factory=dict, description="options of analyzers, by name")
+
+
+class ObserveSettings(CommonSettings):
+    """Everything that a run with a model that somebody brings depends on."""
+
+    model: str = Field(description="folder of a model, or its name on a hub")
+    revision: str | None = Field(default=None, description="branch, tag or commit of a hub's repository")
+    dtype: Literal["float32", "float16", "bfloat16"] | None = Field(default=None, description="None: as it was saved")
+    trust_remote_code: bool = Field(default=False, description="whether code that comes with the model may be run")
+    context: int | None = Field(default=None, ge=1, description="tokens that the model reads at once")
+    overlap: int | None = Field(default=None, ge=0, description="tokens that a window repeats of the one before")
+    windows: int | None = Field(default=None, ge=1, description="windows that are read, a sample; None: all")
+
+
+class RunSettings(CommonSettings):
+    """Everything that a run with a model that is trained depends on."""
+
+    tokenizer: str = Field(default="character", description="how the text is cut into tokens")
+    recipe: dict[str, Any] = Field(default_factory=lambda: {"name": "reader"}, description="recipe and its settings")
     watch_every: int = Field(default=0, ge=0, description="training steps between two looks at the heads; 0: none")
 
     @property

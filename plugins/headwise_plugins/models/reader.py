@@ -11,6 +11,8 @@ from headwise.models.attention import MultiHeadSelfAttention
 
 NO_TARGET = -100
 """Stands where there is no next token; cross-entropy leaves it out."""
+TOKENS_AT_ONCE = 256
+"""Tokens whose logits are made at once in training."""
 
 
 class Layer(nn.Module):
@@ -43,16 +45,19 @@ class Reader(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the logits of each next token, (windows, tokens, vocabulary), for ids, int64 (windows, tokens)."""
-        x = self.embedding(ids)  # (windows, tokens, width)
-        for layer in self.layers:
-            x = layer(x)
-        return nn.functional.linear(self.norm(x), self.embedding.weight)
+        return nn.functional.linear(self._read(ids), self.embedding.weight)
 
     def loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the mean cross-entropy of the targets in nats, a scalar; both are int64 (windows, tokens).
 
-        Targets of -100 are left out; unknown tokens are targets like any other.
+        Targets of -100 are left out; unknown tokens are targets like any other. The logits of all tokens are most of
+        what a step reads and writes, so they are made and used up a part at a time, in the processor's cache, where
+        torch can.
         """
+        if ids.device.type == "cpu" and hasattr(nn, "LinearCrossEntropyOptions"):  # since torch 2.13
+            part = nn.LinearCrossEntropyOptions(batch_chunk_size=TOKENS_AT_ONCE)
+            read = self._read(ids).flatten(0, 1)  # (windows x tokens, width)
+            return nn.functional.linear_cross_entropy(read, self.embedding.weight, targets.flatten(), options=part)
         return nn.functional.cross_entropy(self(ids).flatten(0, 1), targets.flatten())
 
     def token_losses(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -60,6 +65,14 @@ class Reader(nn.Module):
         logits = self(ids)  # (windows, tokens, vocabulary)
         losses = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         return losses.view_as(targets).masked_fill(targets == NO_TARGET, math.nan)
+
+    def _read(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return what the layers make of the tokens, float (windows, tokens, width)."""
+        x: torch.Tensor = self.embedding(ids)
+        for layer in self.layers:
+            x = layer(x)
+        read: torch.Tensor = self.norm(x)
+        return read
 
     def _initialise(self) -> None:
         """Draw every matrix anew; what is added to the residual stream is smaller the more layers add to it (GPT-2).

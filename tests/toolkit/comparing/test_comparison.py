@@ -40,7 +40,7 @@ def make(few_plugins: Registry, tmp_path_factory: pytest.TempPathFactory) -> Mak
         values = {"recipe": chosen, "resamples": 200, "keep": "none", "rules": "lenient", **settings}
         folder = tmp_path_factory.mktemp("compared") / "run"
         pipeline = Pipeline.begin(RunSettings.model_validate(values), folder, registry=few_plugins, strict=True)
-        pipeline.train()
+        pipeline.make_model()
         pipeline.analyze()
         return Run(pipeline.folder)
 
@@ -187,7 +187,7 @@ def test_what_cannot_be_compared_is_told(make: Make, original: Run, few_plugins:
     with pytest.raises(UnknownNameError, match="there is no analyzer of pairs 'hellingre'; did you mean 'hellinger'"):
         compare(original, original, few_plugins, by="hellingre")
     settings = RunSettings(recipe=SMALL)
-    Pipeline.begin(settings, tmp_path / "begun", registry=few_plugins).train()
+    Pipeline.begin(settings, tmp_path / "begun", registry=few_plugins).make_model()
     with pytest.raises(RunFolderError, match=r"begun is not analyzed yet; finish it with `headwise analyze"):
         compare(original, open_run(tmp_path / "begun"), few_plugins)
 

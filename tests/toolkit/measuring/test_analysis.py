@@ -14,11 +14,10 @@ import torch
 
 import headwise
 from headwise.errors import SettingsError
-from headwise.measuring import analysis
+from headwise.measuring import analysis, spread
 from headwise.measuring.chunks import Chunk
 from headwise.measuring.preparation import Options
 from headwise.models.model_store import load_model
-from headwise.observing import observation
 from headwise.observing.reading import read
 from headwise.pipeline import Pipeline
 from headwise.registry import PluginWarning, Registry, installed
@@ -61,11 +60,11 @@ def test_small_chunks_and_an_interruption_change_no_byte(
     copy: Path, reader_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A document a chunk, cut in the middle of both rounds: what is finished is not done again."""
-    monkeypatch.setattr(analysis, "CHUNK_TOKENS", 1)
+    monkeypatch.setattr(spread, "CHUNK_TOKENS", 1)
     done: list[tuple[str, int]] = []
 
     def cut(name: str) -> None:
-        whole = getattr(analysis, name)
+        whole = getattr(spread, name)
 
         def work(chunk: Chunk, registry: Registry | None = None) -> None:
             first = (name, chunk.number) not in done
@@ -74,7 +73,7 @@ def test_small_chunks_and_an_interruption_change_no_byte(
                 raise KeyboardInterrupt
             whole(chunk, registry)
 
-        monkeypatch.setattr(analysis, name, work)
+        monkeypatch.setattr(spread, name, work)
 
     cut("profile_chunk")
     cut("measure_chunk")
@@ -90,14 +89,9 @@ def test_small_chunks_and_an_interruption_change_no_byte(
         )
 
 
-def test_no_number_depends_on_the_size_of_blocks(copy: Path, reader_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_number_depends_on_the_size_of_blocks(copy: Path, reader_run: Path) -> None:
     """Blocks of a few rows give every measurement within 1e-6 of those of whole windows."""
-    whole = observation.Observation.blocks
-    monkeypatch.setattr(
-        observation.Observation, "blocks",
-        lambda self, tokens=None, *, even=False, memory=0: whole(self, tokens, even=even, memory=memory or 2000),
-    )  # fmt: skip
-    Pipeline.resume(copy).analyze()
+    Pipeline.resume(copy, memory=20_000).analyze()
     for name in ("measurements.parquet", "pairs.parquet", "profiles.parquet"):
         pd.testing.assert_frame_equal(
             pd.read_parquet(copy / name), pd.read_parquet(reader_run / name), check_exact=False, rtol=0, atol=1e-6

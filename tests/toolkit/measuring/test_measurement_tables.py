@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from headwise.measuring.measured_rows import MeasuredRows
-from headwise.measuring.measurement_tables import merged
+from headwise.measuring.measurement_tables import GroupSums, merged
 from headwise.measuring.nulls import NullHeads
 from headwise.measuring.profile import ProfileSums
 from headwise.measuring.sums import DocumentSums, PartSums, ReadingSums
@@ -58,7 +58,7 @@ def tables(
     for number, part in enumerate(parts):
         files.append(folder / f"part-{number}")
         PartSums.of(part).save(files[-1], {"failures": []})
-    names = merged(RunFolder(folder, {}), files, rows, ProfileSums(2, 3), by_stretches=True)
+    names = merged(RunFolder(folder, {}), [GroupSums(files, rows, ProfileSums(2, 3))], by_stretches=True)
     return {name: pd.read_parquet(folder / name) for name in names}
 
 

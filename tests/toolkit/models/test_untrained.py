@@ -31,7 +31,7 @@ def test_its_weights_are_those_that_training_started_from(tmp_path: Path, recipe
     registry.add("watching", {"headwise_recipes": lambda: [replace(known, name="watched", plan=plan)]})
     settings = RunSettings(recipe={"name": "watched", "width": 16, **short}, seed=3, device="cpu")
     pipeline = Pipeline.begin(settings, tmp_path / "run", registry=registry)
-    pipeline.train()
+    pipeline.make_model()
     before = untrained(load_model(RunFolder.open(tmp_path / "run"), registry, torch.device("cpu")), seed=3)
     assert before is not None
     again = tensors_of(before.model)

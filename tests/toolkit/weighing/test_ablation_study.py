@@ -41,7 +41,7 @@ def trained(
     wanted = RunSettings(corpus=str(corpus(folder, documents)), split="line", recipe=recipe, resamples=200)
     pipeline = Pipeline.begin(wanted, folder / "run", registry=registry)
     pipeline.tokenize()
-    pipeline.train()
+    pipeline.make_model()
     return pipeline
 
 
@@ -192,7 +192,7 @@ def test_the_article_is_ablated_on_what_it_was_trained_on(article_run: Path, tmp
 def test_a_new_training_forgets_what_the_old_heads_cost(study: Path, tmp_path: Path) -> None:
     """The step is gone, and so is its file from the record."""
     copy = Path(shutil.copytree(study, tmp_path / "copy"))
-    Pipeline.resume(copy).train()
+    Pipeline.resume(copy).make_model()
     assert "ablate" not in RunFolder.open(copy).manifest["steps"]
     assert "ablation.parquet" not in RunFolder.open(copy).manifest["files"]
     assert RunFolder.open(copy).problems() == []

@@ -29,7 +29,7 @@ def trained(folder: Path, registry: Registry, *, strict: bool = True, **settings
     """Train a small reader, watched as the settings say."""
     values = {"recipe": SMALL, "resamples": 100, "rules": "lenient", "keep": "none", **settings}
     pipeline = Pipeline.begin(RunSettings.model_validate(values), folder, registry=registry, strict=strict)
-    pipeline.train()
+    pipeline.make_model()
     return Run(pipeline.folder)
 
 

@@ -76,7 +76,7 @@ def reader_on(folder: Path, text: str) -> tuple[LoadedModel, TokenStore]:
     (folder / "text.txt").write_text(text, encoding="utf-8")
     pipeline = Pipeline.begin(RunSettings(corpus=str(folder / "text.txt"), recipe=SMALL), folder / "run")
     pipeline.tokenize()
-    pipeline.train()
+    pipeline.make_model()
     loaded = load_model(RunFolder.open(folder / "run"), installed(), torch.device("cpu"))
     return loaded, TokenStore(folder / "run" / "tokens.parquet")
 

@@ -8,24 +8,29 @@ from typing import Any
 import click
 
 from headwise.commands.head_table import show_heads
-from headwise.commands.settings_options import toml_value
+from headwise.commands.settings_options import analysis_options, toml_value
 from headwise.commands.terminal import json_option, quiet_option, strict_option
 from headwise.errors import SettingsError
 
 
 @click.command("analyze", short_help="Measure every head of a run with every installed analyzer.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--engine", default="serial", show_default=True, help="Where the analysis runs, by name (see headwise plugins)."
-)
-@click.option("--workers", type=click.IntRange(1, 1024), default=2, show_default=True, help="Processes of the engine.")
+@analysis_options
 @click.option(
     "--set", "options", multiple=True, metavar="NAME.OPTION=VALUE", help="An option of an analyzer; may be repeated."
 )
 @quiet_option
 @json_option
 @strict_option
-def command(run: Path, engine: str, workers: int, options: tuple[str, ...], as_json: bool, strict: bool) -> None:
+def command(
+    run: Path,
+    engine: str,
+    workers: int,
+    memory: int | None,
+    options: tuple[str, ...],
+    as_json: bool,
+    strict: bool,
+) -> None:
     """Measure every head of RUN with every installed analyzer, and weigh the evidence.
 
     Do this again after installing a plugin; then `headwise report RUN` writes the page anew.
@@ -37,7 +42,7 @@ def command(run: Path, engine: str, workers: int, options: tuple[str, ...], as_j
     """
     from headwise.pipeline import Pipeline
 
-    pipeline = Pipeline.resume(run, engine=engine, workers=workers, strict=strict)
+    pipeline = Pipeline.resume(run, engine=engine, workers=workers, memory=memory, strict=strict)
     pipeline.analyze(_by_analyzer(options))
     show_heads(pipeline.folder, as_json=as_json)
 

@@ -9,16 +9,13 @@ import click
 
 from headwise.commands.head_table import show_heads
 from headwise.commands.seed_table import run_and_show_seeds
-from headwise.commands.settings_options import default_output, settings_of, settings_options
+from headwise.commands.settings_options import analysis_options, default_output, settings_of, settings_options
 from headwise.commands.terminal import json_option, quiet_option, strict_option
 
 
 @click.command("run", short_help="Do everything: train, export, analyze, report.")
 @settings_options
-@click.option(
-    "--engine", default="serial", show_default=True, help="Where the analysis runs, by name (see headwise plugins)."
-)
-@click.option("--workers", type=click.IntRange(1, 1024), default=2, show_default=True, help="Processes of the engine.")
+@analysis_options
 @click.option("--seeds", type=click.IntRange(2, 1000), help="Make so many runs, from --seed on; tell what returns.")
 @quiet_option
 @json_option
@@ -28,6 +25,7 @@ def command(
     config: Path | None,
     engine: str,
     workers: int,
+    memory: int | None,
     seeds: int | None,
     as_json: bool,
     strict: bool,
@@ -47,7 +45,7 @@ def command(
     """
     settings = settings_of(config, given)
     output = output or default_output(settings, seeds)
-    how: dict[str, Any] = {"engine": engine, "workers": workers, "strict": strict}
+    how: dict[str, Any] = {"engine": engine, "workers": workers, "memory": memory, "strict": strict}
     if seeds is not None:
         run_and_show_seeds(settings, output, seeds, as_json=as_json, **how)
         return

@@ -28,7 +28,7 @@ def command(output: Path | None, config: Path | None, as_json: bool, **given: An
     settings = settings_of(config, given)
     pipeline = Pipeline.begin(settings, output or default_output(settings))
     if not pipeline.folder.done("train"):
-        pipeline.train()
+        pipeline.make_model()
     trained = pipeline.folder.manifest["steps"]["train"]
     if as_json:
         show_json({"run": str(pipeline.folder.path), **trained})

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from itertools import repeat
-from math import nan
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from safetensors.torch import load_file, save
 
 from headwise import registry as plugins
+from headwise.contracts import Analyzer
 from headwise.device import choose_device
 from headwise.failure import Failure
 from headwise.measuring.measure import Measuring
@@ -28,10 +29,10 @@ from headwise.measuring.row_gathering import Gathered, RowGathering
 from headwise.measuring.row_order import Sample
 from headwise.measuring.self_checks import SelfChecks
 from headwise.measuring.sums import DocumentSums, PartSums
-from headwise.models.model_store import LoadedModel, load_model
-from headwise.models.untrained import untrained
+from headwise.models.opening import AnyModel, before_training, open_model
 from headwise.observing.block import Block
-from headwise.observing.reading import read
+from headwise.observing.head_groups import HeadGroup
+from headwise.observing.reading import counted_blocks, read
 from headwise.registry import Offered, Registry
 from headwise.run_folder import RunFolder, writing
 from headwise.tables import READINGS
@@ -42,6 +43,9 @@ STRETCH_ROWS = 16
 """Rows of a stretch, at least."""
 STRETCHES = 64
 """Stretches of a document, at most."""
+
+
+NO_HEADS = HeadGroup("", (), (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,30 @@ class Work:
     """sha256 of model and tokens, so that a worker does not take earlier ones for them."""
     options: str
     """Options of analyzers, as JSON."""
-    heads: int
+    group: HeadGroup
+    """The heads that are measured: those that see the same keys."""
     sample: Sample
     """Rows that the deciles of exemplars are taken from."""
     by_stretches: bool
     pad_to: int | None
     device: str
     strict: bool
+    memory: int | None
+    """Bytes that the analysis of one block may take; it changes no result."""
+
+    def of(self, group: HeadGroup) -> Work:
+        """Return the work on a group of heads."""
+        return replace(self, place=f"{self.place}-{group.layers[0]}", group=group)
+
+    @property
+    def model(self) -> Work:
+        """What it takes to open the model and to prepare the analyzers: the same for every group of heads."""
+        return replace(self, place="", group=NO_HEADS)
+
+    @property
+    def heads(self) -> int:
+        """How many heads are measured."""
+        return len(self.group.heads)
 
     @property
     def profile(self) -> Path:
@@ -98,8 +119,8 @@ class Chunk:
 class Opened(NamedTuple):
     """What a worker reads with."""
 
-    model: LoadedModel
-    untrained: LoadedModel | None
+    model: AnyModel
+    untrained: AnyModel | None
     store: TokenStore
 
 
@@ -111,31 +132,55 @@ class Analyzers(NamedTuple):
     missing: list[Missing]
 
 
-@lru_cache(maxsize=1)
 def opened(work: Work, registry: Registry) -> Opened:
-    """Open what a run is measured with."""
+    """Open what a run is measured with, once for all groups of heads."""
+    return _opened(work.model, registry)
+
+
+@lru_cache(maxsize=1)
+def _opened(work: Work, registry: Registry) -> Opened:
     folder = RunFolder.open(work.run)
-    model = load_model(folder, registry, choose_device(work.device))
-    before = untrained(model, folder.manifest["settings"]["seed"])
+    model = open_model(folder, registry, choose_device(work.device))
+    before = before_training(model, folder.manifest["settings"]["seed"])
     return Opened(model, before, TokenStore(folder.path / "tokens.parquet"))
 
 
-@lru_cache(maxsize=1)
 def analyzers(work: Work, registry: Registry) -> Analyzers:
-    """Prepare the analyzers; SettingsError tells what of their options cannot be used."""
+    """Prepare the analyzers, and choose those that mean something for a group of heads.
+
+    Raises:
+        SettingsError: an analyzer cannot use its options.
+    """
+    every = _analyzers(work.model, registry)
+    return every._replace(ready=[one for one in every.ready if _speaks_of(one.value, work.group)])
+
+
+@lru_cache(maxsize=1)
+def _analyzers(work: Work, registry: Registry) -> Analyzers:
     present, missing = parted(registry.offered("analyzer"))
     store = TokenStore(Path(work.run) / "tokens.parquet")
-    ready, failures = prepared(present, store.documents, json.loads(work.options), strict=work.strict)
+    ready, failures = prepared(present, store.texts, json.loads(work.options), strict=work.strict)
     return Analyzers(ready, failures, missing)
+
+
+def _speaks_of(analyzer: object, group: HeadGroup) -> bool:
+    """Tell whether an analyzer means something there: of cross-attention few say anything of single rows."""
+    return not group.cross or not isinstance(analyzer, Analyzer) or analyzer.cross
+
+
+def nulls_of(work: Work, *, untrained: bool) -> Nulls:
+    """Return what heads are held against; between two texts there is no distance."""
+    profile = None if work.group.cross else ProfileSums.of(load_file(work.profile))
+    return Nulls(profile, untrained=untrained)
 
 
 def profile_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
     """Sum up the weights of a chunk by distance."""
     work = chunk.work
     model, _, store = opened(work, registry or plugins.installed(strict=work.strict))
-    profile = ProfileSums(work.heads, (work.pad_to or model.settings.context or 1) - 1)
+    profile = ProfileSums(work.heads, (work.pad_to or model.context or 1) - 1)
     for name in chunk.documents:
-        for block in _blocks(model, store.tokens(name), work.pad_to):
+        for block in _blocks(model, store.tokens(name), work):
             profile.add(block)
     with writing(chunk.profile) as path:
         path.write_bytes(save(profile.tensors(), {"facts": "{}"}))
@@ -146,7 +191,7 @@ def measure_chunk(chunk: Chunk, registry: Registry | None = None) -> None:
     work = chunk.work
     registry = registry or plugins.installed(strict=work.strict)
     reader = opened(work, registry)
-    nulls = Nulls(ProfileSums.of(load_file(work.profile)), untrained=reader.untrained is not None)
+    nulls = nulls_of(work, untrained=reader.untrained is not None)
     measuring = Measuring.of(analyzers(work, registry).ready, strict=work.strict, readings=READINGS)
     sums, gathered, checks = measuring.whole(partial(_measured, reader, chunk, measuring, nulls))
     with writing(chunk.rows) as path:
@@ -175,28 +220,36 @@ def _measure_document(
     checks: SelfChecks,
 ) -> DocumentSums:  # fmt: skip
     tokens = reader.store.tokens(name)
-    gathering.begin(name, len(tokens))
-    rows = stretch_rows(len(tokens)) if work.by_stretches else len(tokens)
+    gathering.begin(name, tokens.repeated)
+    stretches = stretches_of(tokens) if work.by_stretches else torch.zeros_like(tokens.positions)
     sums = measuring.start(work.heads, nulls.heads)
-    before = _blocks(reader.untrained, tokens, work.pad_to) if reader.untrained else repeat(None)
-    for block, unlearned in zip(_blocks(reader.model, tokens, work.pad_to, checks), before, strict=False):
+    before = _blocks(reader.untrained, tokens, work) if reader.untrained else repeat(None)
+    for block, unlearned in zip(_blocks(reader.model, tokens, work, checks), before, strict=False):
         checks.add(block)
-        stretch = block.query_positions.cpu() // rows
+        stretch = stretches[block.query_positions.cpu()]
         measuring.add(sums, nulls.appended(block, unlearned), stretch)
     return sums
 
 
+def stretches_of(tokens: Tokens) -> torch.Tensor:
+    """Return the stretch that each token of a document is in, int64 (tokens,).
+
+    Stretches are of contiguous rows, since neighbouring rows depend on each other; rows that are repeated are of the
+    stretch before them, and make none longer.
+    """
+    counted = (~tokens.repeated).cumsum(0) - 1  # (tokens,): the number of each row that counts
+    return counted.clamp(min=0) // stretch_rows(int(counted[-1] + 1))
+
+
 def stretch_rows(length: int) -> int:
-    """How many rows of a document make a stretch: contiguous ones, since neighbouring rows depend on each other."""
+    """How many rows of a document of so many rows make a stretch."""
     return max(STRETCH_ROWS, -(-length // STRETCHES))
 
 
-def _blocks(
-    model: LoadedModel, tokens: Tokens, pad_to: int | None, checks: SelfChecks | None = None
-) -> Iterator[Block]:
-    """Yield the blocks of a document, with the even head; `checks` are told how far the kernel's outputs lie."""
-    for batch in read(model, tokens, pad_to=pad_to):
-        yield from batch.seen.blocks(batch.tokens, even=True)
+def _blocks(model: AnyModel, tokens: Tokens, work: Work, checks: SelfChecks | None = None) -> Iterator[Block]:
+    """Yield the blocks of a document that are measured; `checks` are told how far the kernel's outputs lie."""
+    for batch in read(model, tokens, pad_to=work.pad_to):
+        yield from counted_blocks(batch, layers=work.group.layers, memory=work.memory)
         if checks is not None:
-            deviation = getattr(batch.seen, "kernel_deviation", nan)
+            deviation = batch.seen.kernel_deviation
             checks.add_kernel(batch.seen.windows, deviation, next(model.model.parameters()).dtype)

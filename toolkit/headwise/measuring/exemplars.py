@@ -180,7 +180,7 @@ def weights_of(rows: pd.DataFrame, work: Work, registry: Registry | None = None)
         by_window = {number: of_document[of_document["window"] == number] for number in numbers}
         tokens = reader.store.tokens(str(document))
         for batch in read(reader.model, tokens, pad_to=work.pad_to, wanted=by_window.keys()):
-            for block in batch.seen.blocks(batch.tokens):
+            for block in batch.blocks(layers=work.group.layers, memory=work.memory):
                 wanted = by_window[batch.numbers[block.window]]
                 here = wanted[wanted["query"].between(int(block.queries[0]), int(block.queries[-1]))]
                 found.update(zip(here.index, _weights(block, here), strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,30 +23,41 @@ ROWS_AT_ONCE = 2**18
 """Rows that are gathered before they are written, at least."""
 
 
-def merged(
-    stage: RunFolder, files: Sequence[Path], rows: MeasuredRows, profile: ProfileSums, *, by_stretches: bool
-) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class GroupSums:
+    """What was measured of the heads that see the same keys."""
+
+    files: Sequence[Path]
+    """The sums of the chunks, in their order."""
+    rows: MeasuredRows
+    profile: ProfileSums | None
+    """Of all chunks; None: there are no distances."""
+
+
+def merged(stage: RunFolder, groups: Sequence[GroupSums], *, by_stretches: bool) -> list[str]:
     """Merge the sums of all chunks, in their order, and write measurements, stretches, pairs and profiles.
 
-    The fixed distance that gives most is chosen here, over all chunks, for each analyzer. Without `by_stretches` the
-    table of stretches stays empty. Returns the names of the files.
+    The fixed distance that gives most is chosen here, over all chunks, for each group and analyzer. Without
+    `by_stretches` the table of stretches stays empty. Returns the names of the files.
     """
-    rows = replace(rows, fixed=best_fixed(map(PartSums.load, files), rows))
-    tables: dict[str, Callable[[PartSums], pa.Table]] = {
-        "measurements.parquet": rows.of_documents,
-        "pairs.parquet": rows.of_pairs,
-    }
-    if by_stretches:
-        tables["stretches.parquet"] = rows.of_stretches
-    else:
+    names = ["measurements.parquet", "pairs.parquet", *(["stretches.parquet"] if by_stretches else [])]
+    if not by_stretches:
         stage.write_table("stretches.parquet", FILES["stretches.parquet"].empty_table())
     with ExitStack() as stack:
-        writers = {name: stack.enter_context(_writing(stage, name)) for name in tables}
-        for path in files:
-            part = PartSums.load(path)
-            for name, table in tables.items():
-                writers[name](table(part))
-    stage.write_table("profiles.parquet", profile_table(profile, rows.heads))
+        writers = {name: stack.enter_context(_writing(stage, name)) for name in names}
+        for group in groups:
+            rows = replace(group.rows, fixed=best_fixed(map(PartSums.load, group.files), group.rows))
+            tables: dict[str, Callable[[PartSums], pa.Table]] = {
+                "measurements.parquet": rows.of_documents,
+                "pairs.parquet": rows.of_pairs,
+                "stretches.parquet": rows.of_stretches,
+            }
+            for path in group.files:
+                part = PartSums.load(path)
+                for name in names:
+                    writers[name](tables[name](part))
+    profiles = [profile_table(one.profile, one.rows.heads) for one in groups if one.profile is not None]
+    stage.write_table("profiles.parquet", pa.concat_tables([FILES["profiles.parquet"].empty_table(), *profiles]))
     return ["measurements.parquet", "stretches.parquet", "pairs.parquet", "profiles.parquet"]
 
 

@@ -17,6 +17,7 @@ from headwise.errors import RunFolderError
 from headwise.registry import Registry
 from headwise.run_folder import RunFolder
 from headwise.settings import RecipeSettings, validated
+from headwise.text.tokens import Tokens
 from headwise.text.vocabulary import Vocabulary
 
 WEIGHTS = "model.safetensors"
@@ -33,6 +34,23 @@ class LoadedModel:
     settings: RecipeSettings
     vocabulary: Vocabulary
     tokenizer: Tokenizer
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of a window."""
+        return self.settings.context
+
+    @property
+    def padding_id(self) -> int:
+        """What fills windows up."""
+        return self.vocabulary.padding_id
+
+    def run(self, ids: torch.Tensor) -> object:
+        """Let the model read windows, int64 (windows, tokens)."""
+        return self.model(ids)
+
+    def targets(self, window: Tokens) -> None:
+        """Return None: no model that headwise trains writes a target."""
 
 
 def save_model(

@@ -91,6 +91,10 @@ class TokenStore:
         """Return the tokens of every document, in the order of the corpus."""
         return map(self.tokens, self.names)
 
+    def texts(self) -> Iterator[Tokens]:
+        """Return the tokens of every document, each once, where windows repeat some."""
+        return (tokens.once() for tokens in self.documents())
+
     def ids(self, path: Path) -> npt.NDArray[np.int32]:
         """Return the ids of all tokens, int32 (tokens,), as a memory map of a file that is made at `path`."""
         with writing(path) as temporary, temporary.open("wb") as file:  # not through the map: a full disk must be told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -19,7 +19,6 @@ from headwise.tables import TOKENS
 from headwise.text.corpus import OpenedCorpus
 from headwise.text.document import Document
 from headwise.text.tokens import TOKEN_CLASSES, Tokens
-from headwise.text.vocabulary import Vocabulary
 
 ROW_GROUP = 65_536
 """Tokens of a row group, at least; a document is never parted."""
@@ -30,41 +29,60 @@ class Survey:
     """What one look through the corpus tells."""
 
     counts: Counter[str]
-    documents: int
-    tokens: int
-    longest: int
-    """Tokens of the longest document."""
+    """How often each token stands in it."""
+    lengths: dict[str, int]
+    """Tokens of each document, in the order of the corpus."""
     characters: int
     sha256: str
     """Of the names and texts of all documents, in order."""
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest document."""
+        return max(self.lengths.values())
 
-def survey(corpus: OpenedCorpus, tokenizer: Tokenizer) -> Survey:
-    """Look through the corpus once: count tokens, check names, hash the texts.
+    def facts(self) -> dict[str, int | str]:
+        """Return what run.json tells of it."""
+        return {
+            "sha256": self.sha256,
+            "documents": len(self.lengths),
+            "characters": self.characters,
+            "tokens": self.counts.total(),
+            "distinct": len(self.counts),
+            "longest": self.longest,
+        }
+
+
+def survey(corpus: OpenedCorpus, cut: Callable[[str], Sequence[str]]) -> Survey:
+    """Look through the corpus once: count tokens, check names, hash the texts; `cut` gives the tokens of a text.
 
     Raises:
         CorpusError: two documents of one name, or no document with a token.
     """
     counts: Counter[str] = Counter()
-    names: set[str] = set()
+    lengths: dict[str, int] = {}
     digest = hashlib.sha256()
-    longest = characters = 0
+    characters = 0
     with progress.task(f"Reading {corpus.name}") as task:
         for document in corpus.documents():
-            if document.name in names:
+            if document.name in lengths:
                 message = f"the corpus {corpus.name} has two documents called '{document.name}'; give each its own name"
                 raise CorpusError(message)
-            names.add(document.name)
-            texts = [document.text[start:end] for start, end in tokenizer.spans(document.text)]
-            counts.update(texts)
-            longest = max(longest, len(texts))
+            tokens = cut(document.text)
+            counts.update(tokens)
+            lengths[document.name] = len(tokens)
             characters += len(document.text)
             _add(digest, document)
             task.advance()
-    if longest == 0:
+    if not counts:
         message = f"the corpus {corpus.name} has no token that is not white space; give it some text"
         raise CorpusError(message)
-    return Survey(counts, len(names), counts.total(), longest, characters, digest.hexdigest())
+    return Survey(counts, lengths, characters, digest.hexdigest())
+
+
+def texts_of(text: str, tokenizer: Tokenizer) -> list[str]:
+    """Return the tokens of a text, as texts."""
+    return [text[start:end] for start, end in tokenizer.spans(text)]
 
 
 def sha256(corpus: OpenedCorpus) -> str:
@@ -99,39 +117,31 @@ def resolved_context(settings: RecipeSettings, recipe: Recipe, longest: int) -> 
     return settings.context
 
 
-def write_tokens(
-    folder: RunFolder, corpus: OpenedCorpus, tokenizer: Tokenizer, vocabulary: Vocabulary, context: int, total: int
-) -> None:
-    """Write tokens.parquet: every token of every document, in order, cut in windows of `context` tokens."""
+def write_tokens(folder: RunFolder, documents: Iterable[tuple[str, Tokens]], context: int, total: int) -> None:
+    """Write tokens.parquet: the tokens of every document, by its name, in order, cut in windows of `context` tokens."""
     with (
         folder.writing("tokens.parquet") as path,
         pq.ParquetWriter(path, TOKENS, compression="zstd") as writer,
         progress.task("Writing tokens", total=total) as task,
     ):
-        for batch in _batches(_tables(corpus.documents(), tokenizer, vocabulary, context)):
+        for batch in _batches(_table(name, tokens, context) for name, tokens in documents if len(tokens)):
             writer.write_table(batch, row_group_size=batch.num_rows)
             task.advance(batch.num_rows)
 
 
-def _tables(
-    documents: Iterable[Document], tokenizer: Tokenizer, vocabulary: Vocabulary, context: int
-) -> Iterator[pa.Table]:
-    for document in documents:
-        tokens = Tokens.of(document, tokenizer, vocabulary)
-        if not len(tokens):
-            continue
-        columns = {
-            "document": pa.repeat(document.name, len(tokens)),
-            "window": (tokens.positions // context).numpy(),
-            "position": tokens.positions.numpy(),
-            "token": list(tokens.texts),
-            "id": tokens.ids.numpy(),
-            "start": tokens.starts.numpy(),
-            "end": tokens.ends.numpy(),
-            **{name: getattr(tokens, name).numpy() for name in TOKEN_CLASSES if name != "padding"},
-            "repeated": tokens.repeated.numpy(),
-        }
-        yield pa.table({field.name: pa.array(columns[field.name]).cast(field.type) for field in TOKENS}, schema=TOKENS)
+def _table(document: str, tokens: Tokens, context: int) -> pa.Table:
+    columns = {
+        "document": pa.repeat(document, len(tokens)),
+        "window": (tokens.positions // context).numpy(),
+        "position": tokens.positions.numpy(),
+        "token": list(tokens.texts),
+        "id": tokens.ids.numpy(),
+        "start": tokens.starts.numpy(),
+        "end": tokens.ends.numpy(),
+        **{name: getattr(tokens, name).numpy() for name in TOKEN_CLASSES if name != "padding"},
+        "repeated": tokens.repeated.numpy(),
+    }
+    return pa.table({field.name: pa.array(columns[field.name]).cast(field.type) for field in TOKENS}, schema=TOKENS)
 
 
 def _batches(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -94,6 +94,28 @@ class Tokens:
         """Return a stretch of the tokens; tensors are views."""
         return Tokens(*(getattr(self, field.name)[part] for field in fields(self)))
 
+    def at(self, places: torch.Tensor) -> Tokens:
+        """Return the tokens at these places, int64 (places,)."""
+        chosen = {field.name: getattr(self, field.name)[places] for field in fields(self) if field.name != "texts"}
+        return Tokens(texts=tuple(self.texts[place] for place in places.tolist()), **chosen)
+
+    def once(self) -> Tokens:
+        """Return the tokens without those that are repeated."""
+        return self.at((~self.repeated).nonzero().flatten()) if bool(self.repeated.any()) else self
+
+    def shifted(self, first_id: int, first_text: str) -> Tokens:
+        """Return the tokens behind a special one, without the last: what a decoder is given. Places are kept."""
+        values = {"ids": first_id, "starts": -1, "ends": -1, "special": True}
+        kept = {"texts", "positions", "padding", "repeated"}
+        moved = {
+            field.name: torch.nn.functional.pad(
+                getattr(self, field.name)[:-1], (1, 0), value=values.get(field.name, False)
+            )
+            for field in fields(self)
+            if field.name not in kept
+        }
+        return replace(self, texts=(first_text, *self.texts[:-1]), **moved)
+
     def to(self, device: torch.device) -> Tokens:
         """Return the tokens with their tensors on this device."""
         if self.ids.device == device:

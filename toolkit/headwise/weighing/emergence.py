@@ -29,7 +29,7 @@ from headwise.measuring.profile import ProfileSums
 from headwise.measuring.sums import PartSums
 from headwise.models.model_store import LoadedModel
 from headwise.observing.block import Block
-from headwise.observing.reading import read
+from headwise.observing.reading import counted_blocks, read
 from headwise.registry import Offered
 from headwise.tables import EMERGENCE, NULLS, READINGS
 from headwise.text.token_store import TokenStore
@@ -88,7 +88,7 @@ class Watcher:
 
     def _prepared(self) -> Measuring:
         present, _ = parted([one for one in self.offered if isinstance(one.value, Analyzer)])
-        ready, _ = prepared(present, self.store.documents, self.options, strict=self.strict)
+        ready, _ = prepared(present, self.store.texts, self.options, strict=self.strict)
         return Measuring.of(ready, strict=self.strict, readings=READINGS)
 
     def _measured(self, measuring: Measuring) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -124,7 +124,7 @@ class Watcher:
     def _blocks(self) -> Iterator[tuple[str, Block]]:
         for name, wanted in self.windows.items():
             for batch in read(self.loaded, self.store.tokens(name), pad_to=self.pad_to, wanted=wanted):
-                for block in batch.seen.blocks(batch.tokens, even=True):
+                for block in counted_blocks(batch):
                     yield name, block
 
 

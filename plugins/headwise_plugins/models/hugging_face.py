@@ -1,0 +1,247 @@
+"""Models of Hugging Face: a folder that `save_pretrained` wrote, or a name on the hub; safetensors alone."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import headwise
+from headwise.errors import HeadwiseError, ModelError
+from headwise.model_contracts import BroughtModel, Encoding, ModelOptions, ModelSource
+from headwise_plugins.models.library_silence import silent
+
+HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
+FILES = ("*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors")
+"""What is fetched of a repository on the hub."""
+PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+HEADS = re.compile(r"(^|\.)(pooler|lm_head|cls|classifier|qa_outputs|score)\.")
+"""Weights that no attention depends on; the files of a model that was saved without them are whole."""
+CONTEXTS = ("max_position_embeddings", "n_positions", "max_sequence_length")
+"""Where configurations say how much a model reads at once."""
+NO_LIMIT = 10**9
+"""From here on, a tokenizer's length stands for none."""
+
+
+@headwise.hookimpl
+def headwise_models() -> Iterable[ModelSource]:
+    """Offer the models of Hugging Face."""
+    yield ModelSource(
+        name="hugging-face",
+        summary="Hugging Face",
+        opens=opens,
+        load=load,
+        modules=("transformers",),
+        extra="headwise[hf]",
+    )
+
+
+def opens(name: str) -> bool:
+    """Take what lies on the disk, and what may be a name on the hub."""
+    return bool(name) and (Path(name).exists() or HUB_NAME.fullmatch(name) is not None)
+
+
+def load(name: str, options: ModelOptions) -> BroughtModel:
+    """Load a model and its tokenizer.
+
+    Raises:
+        ModelError: what is missing or cannot be used, and what to do.
+    """
+    with silent():
+        folder = _checked_folder(name) if Path(name).exists() else _fetched(name, options)
+        weights = _weights(name, folder)
+        config = _said(name, "its configuration", partial(_config, folder, options))
+        tokenizer = _tokenizer(name, folder, options)
+        model, missing = _said(name, "its weights", partial(_model, folder, config, options))
+    start = _start(model.config, tokenizer)
+    return BroughtModel(
+        model=model.eval(),
+        encode=partial(_encode, tokenizer),
+        context=_context(model, tokenizer),
+        specials=tokenizer.num_special_tokens_to_add(pair=False),
+        unknown=tokenizer.unk_token,
+        run=partial(_run, start=start),
+        start=start,
+        untrained=partial(_untrained, type(model), model.config, model.dtype),
+        weights=weights,
+        facts={
+            "architecture": type(model).__name__,
+            "revision": folder.name if folder.parent.name == "snapshots" else options.revision,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        },
+        missing=tuple(sorted(key for key in missing if not HEADS.search(key))),
+    )
+
+
+# -- where it lies -----------------------------------------------------------------------------------------------------
+
+
+def _checked_folder(name: str) -> Path:
+    folder = Path(name)
+    if not folder.is_dir():
+        message = f"{name} is a file; give the folder that it lies in, with config.json, the tokenizer and the weights"
+        raise ModelError(message)
+    if not (folder / "config.json").is_file():
+        inner = next((path.parent for path in sorted(folder.glob("*/config.json"))), None)
+        hint = f"did you mean {inner}?" if inner else "give a folder that `save_pretrained` wrote"
+        message = f"{name} is not the folder of a model: it holds no config.json; {hint}"
+        raise ModelError(message)
+    return folder
+
+
+def _fetched(name: str, options: ModelOptions) -> Path:
+    """Return the folder of a repository of the hub, fetched unless it is in the cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    code = ("*.py",) if options.trust_remote_code else ()
+    try:
+        return Path(
+            snapshot_download(name, revision=options.revision, allow_patterns=[*FILES, *code], ignore_patterns=["*/*"])
+        )
+    except RevisionNotFoundError:
+        message = f"the hub has no revision '{options.revision}' of {name}; give a branch, tag or commit of it"
+    except RepositoryNotFoundError:
+        message = f"'{name}' is neither a folder here nor a model on the hub (or it needs a login: `hf auth login`)"
+    except Exception as error:  # noqa: BLE001  # the network may fail in many ways
+        message = (
+            f"'{name}' is no folder here, and it could not be fetched from the hub, nor is it in the cache "
+            f"({type(error).__name__}); check the name and the network, or give the folder of a model"
+        )
+    raise ModelError(message)
+
+
+def _weights(name: str, folder: Path) -> tuple[Path, ...]:
+    """Return the files of weights; refuse a model that has none in safetensors."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        named = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = tuple(folder / Path(file).name for file in named)
+    else:
+        files = (folder / "model.safetensors",)
+    lacking = [file.name for file in files if not file.is_file()]
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if lacking and pickles:
+        message = (
+            f"{name} has its weights as a pickle alone ({pickles[0]}), which can run any code when it is read; where "
+            "you trust it, convert it to safetensors: AutoModel.from_pretrained(...).save_pretrained(...)"
+        )
+        raise ModelError(message)
+    if lacking:
+        message = f"{name} has no {lacking[0]}, so its weights cannot be read; headwise reads safetensors alone"
+        raise ModelError(message)
+    return files
+
+
+# -- loading -----------------------------------------------------------------------------------------------------------
+
+
+def _said(name: str, what: str, load_part: Callable[[], Any]) -> Any:
+    """Return what is loaded; say in one sentence what transformers refuses."""
+    try:
+        return load_part()
+    except HeadwiseError:
+        raise
+    except Exception as error:
+        told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "trust_remote_code" in str(error):
+            told = "it comes with code of its own; add --trust-remote-code where you trust whoever wrote it"
+        message = f"{name} cannot be used: {what} cannot be loaded ({told})"
+        raise ModelError(message) from error
+
+
+def _config(folder: Path, options: ModelOptions) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=options.trust_remote_code)
+
+
+def _tokenizer(name: str, folder: Path, options: ModelOptions) -> Any:
+    from transformers import AutoTokenizer
+
+    how = {"local_files_only": True, "trust_remote_code": options.trust_remote_code}
+    tokenizer = _said(name, "its tokenizer", lambda: AutoTokenizer.from_pretrained(folder, **how))
+    if not tokenizer.is_fast:
+        message = (
+            f"the tokenizer of {name} ({type(tokenizer).__name__}) does not tell where its tokens stand in the text; "
+            "headwise needs a fast one, with a tokenizer.json"
+        )
+        raise ModelError(message)
+    return tokenizer
+
+
+def _model(folder: Path, config: Any, options: ModelOptions) -> tuple[Any, Iterable[str]]:
+    """Load the model, in evaluation mode; return also the weights that the files do not hold."""
+    import transformers
+
+    named = (getattr(config, "architectures", None) or [""])[0]
+    kind = getattr(transformers, named) if named.endswith("EncoderModel") else transformers.AutoModel
+    model, told = kind.from_pretrained(
+        folder,
+        config=config,
+        dtype=options.dtype or "auto",
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+        **({"trust_remote_code": options.trust_remote_code} if kind is transformers.AutoModel else {}),
+    )
+    model.config.use_cache = False  # a window is read once
+    return model, told["missing_keys"]
+
+
+def _untrained(kind: type[Any], config: Any, dtype: Any, seed: int) -> Any:
+    del seed  # torch is seeded where this is called
+    with silent():
+        return kind(copy.deepcopy(config)).to(dtype)
+
+
+def _start(config: Any, tokenizer: Any) -> tuple[int, str] | None:
+    """Return id and text of the token that a decoder beside an encoder begins with; None where there is none."""
+    if not getattr(config, "is_encoder_decoder", False):
+        return None
+    every = (getattr(config, name, None) for name in ("decoder_start_token_id", "bos_token_id", "pad_token_id"))
+    begins = next((number for number in every if number is not None), 0)
+    return begins, str(tokenizer.convert_ids_to_tokens(begins))
+
+
+def _context(model: Any, tokenizer: Any) -> int | None:
+    """Return how many tokens the model reads at once, as configuration, positions and tokenizer say."""
+    config = model.config.get_text_config()
+    said = [getattr(config, name, None) for name in CONTEXTS]
+    skipped = max(
+        (
+            module.padding_idx + 1
+            for name, module in model.named_modules()
+            if "position_embeddings" in name and getattr(module, "padding_idx", None) is not None
+        ),
+        default=0,
+    )  # RoBERTa counts positions from behind the one of padding
+    limits = [limit - skipped for limit in said if isinstance(limit, int) and limit > 0]
+    limits += [tokenizer.model_max_length] if 0 < tokenizer.model_max_length < NO_LIMIT else []
+    return min(limits, default=None)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def _encode(tokenizer: Any, text: str, context: int | None, overlap: int) -> Sequence[Encoding]:
+    cut = {"truncation": True, "max_length": context, "stride": overlap, "return_overflowing_tokens": True}
+    with silent():
+        encodings: Sequence[Encoding] = tokenizer(text, **({} if context is None else cut)).encodings
+    return encodings
+
+
+def _run(model: Any, ids: Any, *, start: tuple[int, str] | None) -> object:
+    import torch
+
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}  # (windows, tokens)
+    if start is not None:
+        first = torch.full_like(ids[:, :1], start[0])
+        given["decoder_input_ids"] = torch.cat([first, ids[:, :-1]], dim=1)  # (windows, tokens)
+    with silent():
+        return model(**given)
