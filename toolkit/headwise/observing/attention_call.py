@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 
@@ -83,9 +83,13 @@ class AttentionCall:
         key = self.key[window, :, : out.shape[-1]]  # (groups, keys, width)
         write_weights(query, key, self.sight.bias(window, rows), visible, out)
 
-    def in_float32(self, window: int) -> Self:
-        """Return the call with the queries and keys of one window in float32; it knows no other window."""
-        return replace(self, query=_in_float32(self.query, window), key=_in_float32(self.key, window))
+    def ready(self, window: int) -> AttentionCall:
+        """Return the call with queries and keys of one window ready to be multiplied; it knows no other window."""
+        return replace(
+            self,
+            query=self.query[window].float().expand(self.query.shape),
+            key=ready_key(self.key[window]).expand(self.key.shape),
+        )
 
 
 def write_weights(
@@ -104,7 +108,8 @@ def write_weights(
         out: where the weights go.
     """
     heads, rows, keys = out.shape
-    seen = visible.any(0).nonzero().flatten()
+    sees = visible.view(torch.uint8)  # bytes are compared many times faster than bools
+    seen = sees.amax(0).nonzero().flatten()
     first, stop = (int(seen[0]), int(seen[-1]) + 1) if len(seen) else (0, 0)
     if first == stop:
         out.zero_()
@@ -119,22 +124,22 @@ def write_weights(
     )
     if bias is not None:
         part += bias[..., first:stop] if bias.shape[-1] > 1 else bias
-    hidden = ~visible[:, first:stop]  # (rows, keys from first to stop)
-    holes = hidden.any(0).nonzero().flatten()
+    holes = (sees[:, first:stop].amin(0) == 0).nonzero().flatten()
     if len(holes):
         some = slice(int(holes[0]), int(holes[-1]) + 1)
-        part[..., some].masked_fill_(hidden[:, some], -math.inf)
+        part[..., some].masked_fill_(~visible[:, first:stop][:, some], -math.inf)
     torch.softmax(part, dim=-1, out=part)
-    blind = hidden.all(1)  # (rows,)
-    if bool(blind.any()):
-        part.masked_fill_(blind[:, None], 0)
+    sighted = sees.amax(1)  # (rows,)
+    if not bool(sighted.all()):
+        part.masked_fill_(sighted[:, None] == 0, 0)
     if not whole:
-        out.zero_()
+        out[..., :first] = 0
+        out[..., stop:] = 0
         out[..., first:stop] = part
 
 
-def _in_float32(tensor: torch.Tensor, window: int) -> torch.Tensor:
-    """Return (windows, heads, tokens, width) whose every window is that one, without the memory of them."""
-    if tensor.dtype == torch.float32:
-        return tensor
-    return tensor[window].float().expand(tensor.shape)
+def ready_key(key: torch.Tensor) -> torch.Tensor:
+    """Return keys (..., keys, width) in float32, laid out so that products with queries read them in one run."""
+    if key.dtype == torch.float32 and key.stride(-2) == 1:
+        return key
+    return key.float().transpose(-2, -1).contiguous().transpose(-2, -1)

@@ -6,11 +6,11 @@ The keys of a step begin with those of the step before, so each key is kept once
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from headwise.observing.attention_call import CallSite, write_weights
+from headwise.observing.attention_call import CallSite, ready_key, write_weights
 from headwise.observing.sight import Sight
 
 
@@ -65,6 +65,14 @@ class JoinedCall:
         query = self.query[window, :, start:stop].float() * self.scale  # (heads, rows, width)
         key = self.key[window, :, : out.shape[-1]]  # (groups, keys, width)
         write_weights(query, key, self._bias(window, start, stop, out), visible, out)
+
+    def ready(self, window: int) -> JoinedCall:
+        """Return the call with queries and keys of one window ready to be multiplied; it knows no other window."""
+        return replace(
+            self,
+            query=self.query[window].float().expand(self.query.shape),
+            key=ready_key(self.key[window]).expand(self.key.shape),
+        )
 
     def _bias(self, window: int, start: int, stop: int, out: torch.Tensor) -> torch.Tensor | None:
         """Return what is added to the scores of these rows, (heads or 1, rows, keys); None: nothing."""

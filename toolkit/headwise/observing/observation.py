@@ -13,7 +13,7 @@ with tokens x width and never with tokens x tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -48,6 +48,7 @@ class Observation:
         self._calls: list[SeenCall] = []  # of the pass that is running
         self._refused: ObservationError | None = None
         self._deviation = math.nan
+        self._why_nothing: Callable[[], str] = lambda: "no attention was seen: no model has run"
 
     @property
     def layers(self) -> list[str]:
@@ -116,11 +117,7 @@ class Observation:
         """
         groups = self.groups if layers is None else (self._group_of(tuple(layers)),)
         if not groups:
-            message = (
-                "no attention was seen: inside the block, run a model that calls "
-                "torch.nn.functional.scaled_dot_product_attention itself (nn.MultiheadAttention hides its call)"
-            )
-            raise ObservationError(message)
+            raise ObservationError(self._why_nothing())
         texts = self._one_each(tokens, "tokens")
         asked = self._one_each(targets, "targets")
         if targets is not None and not any(group.cross for group in self.groups):
@@ -218,7 +215,8 @@ def observe(model: torch.nn.Module) -> Iterator[Observation]:
     [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.333..., 0.333..., 0.333...]]
     """
     seen = Observation()
-    with watching(model, seen._note):  # noqa: SLF001  # the observation is filled here alone
+    with watching(model, seen._note) as unseen:  # noqa: SLF001  # the observation is filled here alone
+        seen._why_nothing = unseen.why  # noqa: SLF001
         yield seen
 
 
