@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -48,13 +50,15 @@ def test_an_unknown_device_is_told_with_the_known_ones(name: str) -> None:
 
 def test_deterministic_is_put_back() -> None:
     """What torch was set to before holds again afterwards, also after an error."""
-    before = torch.are_deterministic_algorithms_enabled()
+    filling: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
 
     def fail() -> None:
         with deterministic():
             assert torch.are_deterministic_algorithms_enabled()
+            assert not filling.fill_uninitialized_memory
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fail()
-    assert torch.are_deterministic_algorithms_enabled() is before
+    assert (torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory) == before

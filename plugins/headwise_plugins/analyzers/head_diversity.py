@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from headwise import Block
 
-WORK = 2**17
+WORK = 2**18
 """Numbers that are worked on at once, of all heads or pairs together: few enough to stay in the processor's cache."""
 EVERY_ROW = 512
 """The first rows of a window, which are all compared; a power of two."""

@@ -11,9 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwise.device import deterministic
 from headwise.errors import CorpusError
 from headwise.models.training import TrainingMaterial
 from headwise.text.vocabulary import Vocabulary
+from headwise_plugins.models import reader as reader_model
 from headwise_plugins.models.reader import NO_TARGET, Reader
 from headwise_plugins.models.reader_windows import ReaderWindows
 
@@ -68,6 +70,26 @@ def test_the_loss_leaves_out_what_has_no_target() -> None:
     ids = torch.tensor([[1, 2, 3]])
     padded = model.loss(torch.tensor([[1, 2, 10]]), torch.tensor([[2, 3, NO_TARGET]]))
     assert padded.item() == pytest.approx(model.loss(ids[:, :2], ids[:, 1:]).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("tokens_at_once", [5, 256])
+def test_the_loss_taken_in_parts_is_the_cross_entropy_of_the_logits(
+    monkeypatch: pytest.MonkeyPatch, tokens_at_once: int
+) -> None:
+    """Its value and all its gradients are those of the plain way, over what has a target."""
+    monkeypatch.setattr(reader_model, "TOKENS_AT_ONCE", tokens_at_once)
+    model = reader()
+    ids = torch.randint(11, (3, 7), generator=torch.Generator().manual_seed(1))
+    targets = ids.roll(-1, dims=1)
+    targets[:, -1] = NO_TARGET
+    plain = -model(ids).log_softmax(-1).gather(-1, ids.roll(-1, dims=1)[..., None])[:, :-1].mean()
+    expected = torch.autograd.grad(plain, list(model.parameters()))
+    with deterministic():
+        loss = model.loss(ids, targets)
+        given = torch.autograd.grad(loss, list(model.parameters()))
+    assert loss.item() == pytest.approx(plain.item(), abs=1e-6)
+    for one, other in zip(given, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 @given(
