@@ -82,10 +82,7 @@ class Unseen:
         if attentive:
             named = ", ".join(attentive[:NAMED]) + (", ..." if len(attentive) > NAMED else "")
             yield f"{named} ran, but neither torch's attention kernel nor a softmax was called there; {ADVICE}"
-        yield (
-            f"{len(self._ran)} modules ran, and none called torch's attention kernel or a softmax; observe a model "
-            "that attends"
-        )
+        yield "the model ran, and called neither torch's attention kernel nor a softmax; observe a model that attends"
 
     def _softmaxes_met(self) -> str:
         (name, shape), most = self._softmaxes.most_common(1)[0]

@@ -1,0 +1,174 @@
+"""A model whose attention cannot be seen: one sentence tells what was seen instead and what to do."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import headwise
+from headwise.errors import ObservationError
+from headwise.observing.ablation import ablating
+
+X = torch.linspace(-1, 1, 32).reshape(1, 4, 8)  # (windows, tokens, width)
+
+
+class ByHand(nn.Module):
+    """Two heads by an explicit softmax."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (windows, tokens, width)."""
+        heads = x.reshape(1, 4, 2, 4).transpose(1, 2)
+        weights = (heads @ heads.transpose(-1, -2)).softmax(-1)
+        return (weights @ heads).transpose(1, 2).flatten(2)
+
+
+class Net(nn.Module):
+    """Two layers of some attention."""
+
+    def __init__(self, attention: type[nn.Module] = ByHand) -> None:
+        super().__init__()
+        self.attn = attention()
+        self.mlp = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (windows, tokens, width)."""
+        for _ in range(2):
+            x = self.mlp(self.attn(x))
+        return x
+
+
+class Foreign(torch.autograd.Function):
+    """Stands for a kernel that torch knows nothing of."""
+
+    @staticmethod
+    def forward(_: object, x: torch.Tensor) -> torch.Tensor:
+        """Return what it is given."""
+        return x.clone()
+
+
+class ForeignAttention(nn.Module):
+    """Calls a kernel that is neither torch's nor a softmax."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (windows, tokens, width)."""
+        out: torch.Tensor = Foreign.apply(x)  # type: ignore[no-untyped-call]
+        return out
+
+
+@torch.library.custom_op("headwise_tests::attend", mutates_args=())
+def attend(x: torch.Tensor) -> torch.Tensor:
+    """Return what it is given."""
+    return x.clone()
+
+
+class OperatorAttention(nn.Module):
+    """Calls an operator that somebody has registered."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (windows, tokens, width)."""
+        out: torch.Tensor = torch.ops.headwise_tests.attend(x)
+        return out
+
+
+class Method(nn.Module):
+    """Attends in a method that is not its forward."""
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (windows, tokens, width)."""
+        return functional.scaled_dot_product_attention(x, x, x)
+
+
+def why(model: nn.Module, x: torch.Tensor = X) -> str:
+    """Return what is said of a model that ran, and that nothing was seen of; its output keeps every bit."""
+    with torch.no_grad():
+        plain = model(x)
+        with headwise.observe(model) as seen:
+            watched = model(x)
+    assert torch.equal(plain, watched)
+    with pytest.raises(ObservationError) as told:
+        next(seen.blocks())
+    return str(told.value)
+
+
+def test_softmaxes_by_hand_are_told_with_their_module_number_and_shape() -> None:
+    """The sentence says where weights are computed by hand, and the two ways to show them."""
+    assert why(Net()) == (
+        "no attention was seen: 2 softmaxes over (1, 2, 4, 4) ran in attn, so the weights are computed by hand; call "
+        "torch.nn.functional.scaled_dot_product_attention there, or give the weights to headwise.record"
+    )
+    with headwise.observe(model := Net()) as seen:
+        functional.softmax(model.attn(X), -1)
+    with pytest.raises(ObservationError, match=re.escape("1 softmax over (1, 2, 4, 4) ran in attn, so")):
+        next(seen.blocks())
+
+
+@pytest.mark.parametrize("how", ["returned", "in place", "a part"])
+def test_a_compiled_model_is_let_alone_and_told(how: str) -> None:
+    """Nothing is laid into a compiled graph; the sentence names what was compiled."""
+    model: Any = Net()
+    name = "OptimizedModule"
+    if how == "returned":
+        model = torch.compile(model, backend="eager")
+    elif how == "in place":
+        model.compile(backend="eager")
+        name = "Net"
+    else:
+        model.get_submodule("attn").compile(backend="eager")
+        name = "attn"
+    told = why(model)
+    assert told.startswith(f"no attention was seen: {name} was compiled by torch.compile")
+    assert "`_orig_mod`" in told
+
+
+def test_torchscript_is_told() -> None:
+    """What runs outside of Python cannot be seen."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of scripting being old
+        model = torch.jit.trace(Net(), X)  # type: ignore[no-untyped-call]
+    assert "TopLevelTracedModule is TorchScript, which runs outside of Python; observe the model it was" in why(model)
+
+
+def test_foreign_kernels_are_told() -> None:
+    """Without a kernel and a softmax, operators that are not torch's are named, or the modules that may attend."""
+    assert why(Net(ForeignAttention)).startswith(
+        "no attention was seen: attn ran, but neither torch's attention kernel nor a softmax was called there; call"
+    )
+    assert "not torch's own ran (headwise_tests.attend), and attention may be one of them; call" in why(
+        Net(OperatorAttention)
+    )
+    assert why(nn.Linear(8, 8)) == (
+        "no attention was seen: the model ran, and called neither torch's attention kernel nor a softmax; observe a "
+        "model that attends"
+    )
+
+
+def test_a_model_that_did_not_run_is_told() -> None:
+    """Nothing ran, something else ran, or a method ran that is not the model's forward."""
+    model = Method()
+    with headwise.observe(model) as nothing:
+        pass
+    with pytest.raises(ObservationError, match="the model did not run inside the block"):
+        next(nothing.blocks())
+    with headwise.observe(model) as method:
+        model.encode(X)
+    with pytest.raises(ObservationError, match="in no module of the model that was running; call the model itself"):
+        next(method.blocks())
+
+
+def test_ablating_says_why_nothing_was_ablated() -> None:
+    """An ablation of what cannot be seen tells the same."""
+    model = Net()
+    with pytest.raises(ObservationError, match="nothing was ablated: no attention was seen: 2 softmaxes"):
+        ablated(model)
+
+
+def ablated(model: nn.Module) -> None:
+    """Run a model without a head."""
+    with ablating(model, 0, 0):
+        model(X)
