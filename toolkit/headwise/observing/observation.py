@@ -204,7 +204,17 @@ class Observation:
 def observe(model: torch.nn.Module) -> Iterator[Observation]:
     """Observe a model's attention while the block runs; afterwards nothing stays patched.
 
-    >>> layer = torch.nn.Linear(4, 4)
+    Seen are all calls of torch's attention kernel while a module of the model runs, torch's own attention modules (on
+    their fast path, too), models of transformers (those that attend by other means are asked for torch's kernel
+    meanwhile), and what the model gives to `headwise.record`. Outputs and gradients are the same bits as without
+    observation; those of a model that was asked for torch's kernel are those of that kernel.
+
+    Blocks may stand one in another, of the same model or of others: each sees what its own model runs inside it. A
+    block sees its own thread; other threads run undisturbed, and may observe the same model at the same time.
+
+    Raises:
+        ObservationError: the model is no module, refuses torch's kernel, or attends in a way that cannot be shown.
+
     >>> class Tiny(torch.nn.Module):
     ...     def forward(self, x):
     ...         return torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)

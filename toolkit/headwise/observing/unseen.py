@@ -60,13 +60,13 @@ class Unseen:
         compiled = compiled_module(self._model)
         if compiled is not None:
             yield (
-                f"{compiled} was compiled by torch.compile, and what runs in a compiled graph cannot be seen; observe the "
-                "model as it is before (`_orig_mod` of what torch.compile returned)"
+                f"{compiled} was compiled by torch.compile, and what runs in a compiled graph cannot be seen; observe "
+                "the model as it is before (`_orig_mod` of what torch.compile returned)"
             )
         if self._outside:
             yield (
-                "attention ran inside the block, but in no module of the model that was running; call the model itself, "
-                "or observe the model that ran"
+                "attention ran inside the block, but in no module of the model that was running; call the model "
+                "itself, or observe the model that ran"
             )
         if not self._ran:
             yield "the model did not run inside the block, or ran in another thread; call it inside the block"
