@@ -11,6 +11,7 @@ import torch
 import transformers
 from torch import nn
 
+import headwise
 from headwise.errors import ObservationError
 from headwise.observing.observation import observe
 
@@ -85,27 +86,39 @@ def test_each_configuration_within_a_configuration_is_set_back_to_its_own() -> N
     assert len(seen.layers) == 3
 
 
-def test_a_model_that_refuses_the_kernel_is_told_in_one_sentence() -> None:
-    """A model without that implementation is refused before it runs, and stays as it was."""
-
-    class OwnConfig(transformers.PretrainedConfig):  # type: ignore[no-untyped-call]
-        model_type = "own"
-
-    class Own(transformers.PreTrainedModel):  # type: ignore[no-untyped-call]
-        config_class = OwnConfig
-        _supports_sdpa = False
-
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            return ids
-
-    settings: dict[str, Any] = {"attn_implementation": "eager"}
-    model = Own(OwnConfig(**settings))
-    with (
-        pytest.raises(ObservationError, match="Own attends by the implementation 'eager' and does not"),
-        observe(model),
-    ):
-        pass
+def test_a_model_that_refuses_the_kernel_may_give_its_attentions() -> None:
+    """What to do with a model without that implementation is told in one sentence, and doing so shows its weights."""
+    settings: dict[str, Any] = {"vocab_size": 99, "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32}
+    torch.manual_seed(0)
+    model: Any = transformers.DebertaModel(transformers.DebertaConfig(**settings, intermediate_size=32))
+    model.eval()
+    with torch.no_grad(), observe(model) as unseen:
+        watched = model(IDS)[0]
+    told = "DebertaModel attends by its implementation 'eager' and does not offer torch's kernel; run it with output_"
+    with pytest.raises(ObservationError, match=told):
+        next(unseen.blocks())
     assert implementations(model) == ["eager"]
+    with torch.no_grad():
+        assert torch.equal(watched, model(IDS)[0])
+        with observe(model) as seen:
+            attentions = model(IDS, output_attentions=True).attentions
+            for layer, weights in enumerate(attentions):
+                headwise.record(f"layer {layer}", weights)
+    assert seen.layers == ["layer 0", "layer 1"]
+    blocks = list(seen.blocks())
+    assert len(blocks) == 2
+    for window, block in enumerate(blocks):
+        assert torch.equal(block.weights, torch.cat([weights[window] for weights in attentions]))
+
+
+def test_a_model_that_does_not_attend_is_told_so() -> None:
+    """A model without attention refuses the kernel, too, but that is not why nothing was seen."""
+    settings: dict[str, Any] = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 1}
+    model: Any = transformers.MambaModel(transformers.MambaConfig(**settings))
+    with torch.no_grad(), observe(model.eval()) as unseen:
+        model(IDS)
+    with pytest.raises(ObservationError, match="the model ran, and called neither torch's attention"):
+        next(unseen.blocks())
 
 
 def test_the_last_of_several_threads_sets_the_model_back(small_model: SmallModel) -> None:

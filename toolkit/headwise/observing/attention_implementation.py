@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-
-from headwise.errors import ObservationError
 
 KERNEL = "sdpa"
 """What transformers calls torch's kernel."""
@@ -35,49 +33,38 @@ _ASKED: dict[int, _Asked] = {}
 
 
 @contextmanager
-def asked_for_the_kernel(model: torch.nn.Module) -> Iterator[None]:
+def asked_for_the_kernel(model: torch.nn.Module) -> Iterator[str]:
     """Have the models of transformers in a model attend by torch's kernel while the block runs.
 
     Blocks of several threads may do so with the same model: the last that ends sets it back.
 
-    Raises:
-        ObservationError: a model does not offer that.
+    Yields:
+        Which model does not offer that, and how it attends; empty where all do.
     """
     configs = _configs(model)
     with _LOCK:
-        before = {id(config): config._attn_implementation for config in configs}  # noqa: SLF001  # its only name
         for config in configs:
-            _ASKED.setdefault(id(config), _Asked(config, before[id(config)])).blocks += 1
-        try:
-            _ask(model)
-        except BaseException:
-            _set_back(configs)
-            raise
+            asked = _ASKED.setdefault(id(config), _Asked(config, config._attn_implementation))  # noqa: SLF001
+            asked.blocks += 1
     try:
-        yield
+        with _LOCK:
+            refused = _ask(model)
+        yield refused
     finally:
         with _LOCK:
             _set_back(configs)
 
 
-def _ask(model: torch.nn.Module) -> None:
+def _ask(model: torch.nn.Module) -> str:
+    refused = ""
     for name, module in _models(model):
         if not _differs(module.config):
             continue
-        had = module.config._attn_implementation  # noqa: SLF001
-        try:
+        with suppress(ValueError, ImportError, NotImplementedError):  # what it says no with
             module.set_attn_implementation(KERNEL)
-        except (ValueError, ImportError, NotImplementedError) as error:
-            raise _refusal(name, had) from error
-        if _differs(module.config):
-            raise _refusal(name, had)
-
-
-def _refusal(name: str, had: str) -> ObservationError:
-    return ObservationError(
-        f"{name} attends by the implementation '{had}' and does not offer torch's kernel ('{KERNEL}'), so it cannot be "
-        "observed; give its weights to headwise.record"
-    )
+        if _differs(module.config) and not refused:
+            refused = f"{name} attends by its implementation '{module.config._attn_implementation}'"  # noqa: SLF001
+    return refused
 
 
 def _set_back(configs: list[Any]) -> None:

@@ -213,7 +213,7 @@ def observe(model: torch.nn.Module) -> Iterator[Observation]:
     block sees its own thread; other threads run undisturbed, and may observe the same model at the same time.
 
     Raises:
-        ObservationError: the model is no module, refuses torch's kernel, or attends in a way that cannot be shown.
+        ObservationError: the model is no module, or attends in a way that cannot be shown.
 
     >>> class Tiny(torch.nn.Module):
     ...     def forward(self, x):

@@ -34,6 +34,8 @@ class Unseen:
         self._softmaxes: Counter[tuple[str, tuple[int, ...]]] = Counter()
         self._operators: Counter[str] = Counter()
         self._outside = 0
+        self.refused = ""
+        """A model that does not offer torch's kernel, and how it attends instead."""
 
     def module(self, name: str) -> None:
         """Note that a module ran."""
@@ -73,12 +75,17 @@ class Unseen:
         scripted = [name for name, module in _named(self._model) if isinstance(module, torch.jit.ScriptModule)]
         if scripted:
             yield f"{scripted[0]} is TorchScript, which runs outside of Python; observe the model it was made from"
+        attentive = [name for name in self._ran if any(word in name.lower() for word in _ATTENTIVE)]
+        if self.refused and (self._softmaxes or attentive):
+            yield (
+                f"{self.refused} and does not offer torch's kernel; run it with output_attentions=True inside the "
+                "block, and give each of the attentions that it returns to headwise.record"
+            )
         if self._softmaxes:
             yield f"{self._softmaxes_met()}, so the weights are computed by hand; {ADVICE}"
         if self._operators:
             named = ", ".join(name for name, _ in self._operators.most_common(NAMED))
             yield f"operators that are not torch's own ran ({named}), and attention may be one of them; {ADVICE}"
-        attentive = [name for name in self._ran if any(word in name.lower() for word in _ATTENTIVE)]
         if attentive:
             named = ", ".join(attentive[:NAMED]) + (", ..." if len(attentive) > NAMED else "")
             yield f"{named} ran, but neither torch's attention kernel nor a softmax was called there; {ADVICE}"

@@ -76,7 +76,7 @@ def watching(model: torch.nn.Module, watcher: Watcher, *, needs_output: bool = F
     if compiled_module(model) is not None:  # a graph would take our hooks into itself
         yield watch.unseen
         return
-    with asked_for_the_kernel(model), _ALL_MODULES.hooked(), _watched_here(watch):
+    with asked_for_the_kernel(model) as watch.unseen.refused, _ALL_MODULES.hooked(), _watched_here(watch):
         yield watch.unseen
 
 
