@@ -120,6 +120,7 @@ class ObservingSteps:
             **model.facts,
             "layers": sum(len(group.layers) for group in groups),
             "weights": weight_sums(model),
+            "start": None if model.start is None else model.start[1],
             "groups": [group.to_json() for group in groups],
             "missing": list(model.missing),
         }
@@ -145,7 +146,7 @@ class ObservingSteps:
                 one.layers,
                 tuple(layers[layer] for layer in one.layers),
                 tuple(sum(head.layer == layer for head in one.heads) for layer in one.layers),
-                one.cross,
+                one.kind,
             )
             for one in found
         )

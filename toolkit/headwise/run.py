@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from headwise.errors import RunFolderError, UnknownNameError
 from headwise.observing.block import HeadName
 from headwise.observing.head_groups import HeadGroup, ModelLayer, groups_of, layers_of
+from headwise.observing.layer_groups import CROSS, DECODER
 from headwise.run_folder import RunFolder
 from headwise.tables import ATTENTION, NULLS, READINGS
 from headwise.text.tokens import PADDING_TEXT
@@ -149,19 +150,22 @@ class Run:
         """The text of one exemplar, by its label in the index of `exemplars()`: one row for each token of its window.
 
         The index is the place in the window; `token`, `weight` (NaN where it cannot be seen from the query), and
-        `query`, which is True for the token that looks.
+        `query`, which is True for the token that looks (in cross-attention it is none of these).
         """
         exemplars = self.exemplars()
         if number not in exemplars.index:
             message = f"{self.path} has no exemplar {number}; it has {len(exemplars)}, counted from 0"
             raise RunFolderError(message)
         row: dict[Any, Any] = exemplars.loc[number].to_dict()
-        texts = self.window_texts(row["document"], row["window"])
+        texts = self.window_texts(row["document"], row["window"], row["layer"])
+        cross = any(group.cross for group in self.groups if row["layer"] in group.layers)
         seen = pd.RangeIndex(row["first_key"], row["first_key"] + len(row["weights"]))
         places = pd.RangeIndex(max(len(texts), seen.stop), name="key")
         texts += [PADDING_TEXT] * (len(places) - len(texts))
         weight = pd.Series(row["weights"], seen).reindex(places)
-        return pd.DataFrame({"token": texts, "weight": weight, "query": places == row["query"]}, index=places)
+        return pd.DataFrame(
+            {"token": texts, "weight": weight, "query": (places == row["query"]) & (not cross)}, index=places
+        )
 
     def _frame(self, name: str) -> pd.DataFrame:
         frame: pd.DataFrame = self.folder.read_table(name).to_pandas()
@@ -192,11 +196,11 @@ class Run:
     def attention(self, document: str, layer: int, head: int, window: int = 0) -> pd.DataFrame:
         """Queries by keys of one head on one window, labelled with the tokens; 0 where a query cannot see a key."""
         matrix = self.matrix(document, layer, head, window)
-        texts = self.window_texts(document, window)
-        keys = [*texts, *[PADDING_TEXT] * (matrix.shape[1] - len(texts))]
+        texts = self.window_texts(document, window, layer)
+        keys = [*texts, *[PADDING_TEXT] * (matrix.shape[1] - len(texts))][: matrix.shape[1]]
         return pd.DataFrame(
             matrix,
-            index=pd.Index(texts[: len(matrix)], name="query"),
+            index=pd.Index(self.query_texts(document, window, layer)[: len(matrix)], name="query"),
             columns=pd.Index(keys, name="key"),
         )
 
@@ -214,12 +218,26 @@ class Run:
             mask = pc.and_(pc.equal(table["layer"], name.layer), pc.equal(table["head"], name.head))
             yield name, _dense(table.filter(mask))
 
-    def window_texts(self, document: str, window: int = 0) -> list[str]:
-        """The tokens of one window, as texts."""
+    def query_texts(self, document: str, window: int = 0, layer: int | None = None) -> list[str]:
+        """The tokens that the queries of a layer are of, in one window, as texts."""
+        return self._texts_of(document, window, self._reads_target(layer, of_cross=True))
+
+    def window_texts(self, document: str, window: int = 0, layer: int | None = None) -> list[str]:
+        """The tokens of one window, as texts; with a layer, those that its keys are of.
+
+        A decoder beside an encoder reads the target, which is the window one place on, behind a token to begin with.
+        """
+        return self._texts_of(document, window, self._reads_target(layer, of_cross=False))
+
+    def _reads_target(self, layer: int | None, *, of_cross: bool) -> bool:
+        kind = next((group.kind for group in self.groups if layer in group.layers), "")
+        return kind == DECODER or (of_cross and kind == CROSS)
+
+    def _texts_of(self, document: str, window: int, target: bool) -> list[str]:
         wanted = (ds.field("document") == document) & (ds.field("window") == window)
         tokens = ds.dataset(self.path / "tokens.parquet").to_table(columns=["token"], filter=wanted)
         texts: list[str] = tokens["token"].to_pylist()
-        return texts
+        return [self.manifest["steps"]["model"]["start"], *texts[:-1]] if target else texts
 
     def _attention(self, *, document: str | None, window: int | None, layer: int | None, head: int | None) -> pa.Table:
         if document is not None and document not in self.documents:

@@ -65,7 +65,7 @@ def _matrix(evidence: pd.DataFrame) -> Figure:
     """Draw analyzers as rows and heads as columns, one colour scale for each unit."""
     from headwise.showing.drawing import headline, new_figure
 
-    heads = evidence["name"].unique().tolist()
+    heads = evidence.sort_values(["layer", "head"])["name"].unique().tolist()
     units = evidence["unit"].value_counts(sort=True).index  # the unit of most analyzers first
     groups = [evidence[evidence["unit"] == unit] for unit in units]
     rows = [group["analyzer"].nunique() for group in groups]
@@ -105,13 +105,14 @@ def _cells(axes: Axes, bar: Axes, group: pd.DataFrame, heads: list[str], *, name
     unit = group["unit"].iloc[0]
 
     def wide(column: str) -> pd.DataFrame:
-        return group.pivot_table(index="analyzer", columns="name", values=column, sort=False)[heads]
+        return group.pivot_table(index="analyzer", columns="name", values=column, sort=False).reindex(columns=heads)
 
     excess, side = wide("excess"), wide("side")
+    shown = wide("value").map(lambda value: format_value(value, unit), na_action="ignore")
     most = _reach(group)
     sns.heatmap(
         excess, ax=axes, cbar_ax=bar, cmap=DIVERGING, vmin=-most, vmax=most, linewidths=1.5, linecolor="white",
-        annot=wide("value").map(lambda value: format_value(value, unit)), fmt="", annot_kws={"fontsize": 9},
+        annot=shown.fillna(""), fmt="", annot_kws={"fontsize": 9},
         cbar_kws={"orientation": "horizontal", "ticks": [-most, 0, most]},
     )  # fmt: skip
     write_readably(axes)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from headwise.observing.block import HeadName
+from headwise.observing.layer_groups import CROSS, SELF
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,13 @@ class HeadGroup:
     """The names of their modules within the model."""
     counts: tuple[int, ...]
     """Heads of each layer."""
-    cross: bool = False
-    """Whether their keys are of another text than their queries."""
+    kind: str = SELF
+    """One of `headwise.observing.layer_groups`: self-attention, encoder, decoder or cross-attention."""
+
+    @property
+    def cross(self) -> bool:
+        """Whether their keys are of another text than their queries."""
+        return self.kind == CROSS
 
     @property
     def heads(self) -> tuple[HeadName, ...]:
@@ -51,7 +57,7 @@ def groups_of(manifest: Mapping[str, Any]) -> tuple[HeadGroup, ...]:
     steps = manifest["steps"]
     groups = (steps.get("model") or steps.get("train") or {}).get("groups", [])
     return tuple(
-        HeadGroup(one["name"], tuple(one["layers"]), tuple(one["modules"]), tuple(one["counts"]), one["cross"])
+        HeadGroup(one["name"], tuple(one["layers"]), tuple(one["modules"]), tuple(one["counts"]), one["kind"])
         for one in groups
     )
 
