@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from headwise import Analyzer, hookimpl
-from headwise_plugins.analyzers.entropy import few_heads, has_a_choice
+from headwise_plugins.analyzers.entropy import has_a_choice
 from headwise_plugins.analyzers.largest_weight import largest_weight
 
 if TYPE_CHECKING:
@@ -66,13 +66,15 @@ def _pointed_sums(block: Block, keys: torch.Tensor | None) -> torch.Tensor:
     """Count the largest weights of each row among some keys, float32 (queries, keys), or among all."""
     import torch
 
-    sums, done = [], 0
+    from headwise.observing.block import few_heads
+
     least = _least(block)[..., None]  # (heads, queries, 1)
-    for part in few_heads(block):
-        large = torch.ge(part, least[done : done + len(part)], out=torch.empty_like(part))  # 1 where it is as large
-        sums.append((large if keys is None else large.mul_(keys)).sum(-1))
-        done += len(part)
-    return torch.cat(sums)
+    sums = torch.empty_like(block.weights[..., 0])  # (heads, queries)
+    for part in few_heads(block.weights):
+        weights = block.weights[part]
+        large = torch.ge(weights, least[part], out=torch.empty_like(weights))  # 1 where it is as large
+        sums[part] = (large if keys is None else large.mul_(keys)).sum(-1)
+    return sums
 
 
 def points_at(block: Block, offset: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from headwise.observing.block import Block, even_weights
+from headwise.observing.block import Block, even_weights, few_heads
 
 
 class WithoutFirstKey(NamedTuple):
@@ -44,11 +44,15 @@ def without_first_key(block: Block, own: int) -> WithoutFirstKey:
     visible = block.visible.clone()  # (queries, keys)
     visible[:, first] = False
     weights = torch.empty_like(block.weights[: own + 1])  # (own heads + 1, queries, keys)
-    weights[:own], weights[-1] = block.weights[:own], block.weights[-1]
-    weights[..., first] = 0
-    left = weights.sum(-1)  # (own heads + 1, queries): not 1 - left out, which would cancel
-    left.masked_fill_(left == 0, 1)
-    weights[:own] /= left[:own, :, None]
+    left = torch.empty_like(weights[..., 0])  # (own heads + 1, queries)
+    for part in few_heads(block.weights[:own]):
+        rest = weights[:own][part].copy_(block.weights[:own][part])
+        rest[..., first] = 0
+        sums = rest.sum(-1, keepdim=True)  # not 1 - left out, which would cancel
+        rest /= sums.masked_fill_(sums == 0, 1)
+        left[:own][part] = sums[..., 0]
+    even = block.weights[-1].sum(-1) - block.weights[-1, :, first]  # of so few parts that it does not cancel
+    left[-1] = even.masked_fill_(even == 0, 1)
     weights[-1] = even_weights(visible)
     heads = (*block.heads[:own], block.heads[-1])
     rest = replace(block, weights=weights, heads=heads, visible=visible)

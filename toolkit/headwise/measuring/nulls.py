@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from headwise.measuring.profile import ProfileSums
-from headwise.observing.block import Block, HeadName
+from headwise.observing.block import Block, HeadName, few_heads
 
 OFFSETS = (-1, 1, -2, 2, -3, 3, -4, 4, -5, 5)
 """Places of a key relative to its query that are tried as the fixed distance; the first of equals is taken."""
@@ -101,7 +101,10 @@ class Nulls:
         profiles = self._profiles.to(block.weights)
         # Row by row the profile stands one place further along the keys: from the last row on, one place back.
         start = profiles.shape[1] // 2 - int(block.queries[-1])  # where the last row's first key stands in a profile
-        sheared = profiles[:, start:].unfold(1, keys, 1)[:, :queries]  # (heads + offsets, queries, keys), last row first
-        torch.mul(sheared.flip(1), block.visible, out=out)
-        sums = out.sum(-1, keepdim=True)  # (heads + offsets, queries, 1)
-        out /= sums.masked_fill_(sums == 0, 1)
+        sheared = profiles[:, start:].unfold(1, keys, 1)[
+            :, :queries
+        ]  # (heads + offsets, queries, keys), last row first
+        for part in few_heads(out):
+            torch.mul(sheared[part].flip(1), block.visible, out=out[part])
+            sums = out[part].sum(-1, keepdim=True)  # (some heads, queries, 1)
+            out[part] /= sums.masked_fill_(sums == 0, 1)

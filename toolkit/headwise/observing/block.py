@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -90,6 +90,20 @@ class Block:
 
 def _keys_seen(block: Block) -> torch.Tensor:
     return block.visible.sum(-1)
+
+
+IN_CACHE = 2**17
+"""Weights that are worked on at once: few enough to stay in the processor's cache with what is made of them."""
+
+
+def few_heads(weights: torch.Tensor) -> Iterator[slice]:
+    """Part heads, (heads, queries, keys), so that a few at a time stay in the processor's cache through several steps.
+
+    >>> [(part.start, part.stop) for part in few_heads(torch.zeros(3, 256, 256))]
+    [(0, 2), (2, 4)]
+    """
+    step = max(1, IN_CACHE // max(1, weights[:1].numel()))
+    return (slice(first, first + step) for first in range(0, len(weights), step))
 
 
 EVEN = HeadName(-1, -1)
