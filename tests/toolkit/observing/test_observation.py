@@ -222,7 +222,7 @@ def test_a_row_that_sees_nothing_has_no_weight() -> None:
 
 
 def test_what_cannot_be_shown_is_refused_in_one_sentence() -> None:
-    """No attention seen, tokens that do not fit, and other than self-attention are told apart."""
+    """No attention seen and tokens that do not fit are told apart."""
     with observe(nn.Linear(2, 2)) as nothing:
         pass
     with pytest.raises(ObservationError, match="no attention was seen"):
@@ -230,9 +230,7 @@ def test_what_cannot_be_shown_is_refused_in_one_sentence() -> None:
     layer = Attention()
     with observe(layer) as seen:
         layer(torch.randn(1, LENGTH, 12))
-    with pytest.raises(ObservationError, match="a window has 7 tokens, but 2 were given"):
+    with pytest.raises(ObservationError, match="a window of the self-attention has 7 tokens, but 2 were given"):
         next(seen.blocks(Tokens.of("天子")))
     with pytest.raises(ObservationError, match="tokens of 2 windows were given, but the model read 1"):
         next(seen.blocks([Tokens.of("天子"), Tokens.of("天子")]))
-    with pytest.raises(ObservationError, match="from 2 queries to 5 keys"), observe(layer):
-        functional.scaled_dot_product_attention(torch.ones(1, 1, 2, 4), torch.ones(1, 1, 5, 4), torch.ones(1, 1, 5, 4))

@@ -116,8 +116,8 @@ class Walk:
             return positions(length).to(device)
         if len(tokens) != length:
             message = (
-                f"a window of the {self.name} has {length} tokens, but {len(tokens)} {what} were given for it; give "
-                "those that the model read, padding included"
+                f"a window of the {self.name} has {length} {what}, but {len(tokens)} were given for it; give those "
+                "that the model read, padding included"
             )
             raise ObservationError(message)
         return tokens.to(device)

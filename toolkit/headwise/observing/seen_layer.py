@@ -40,7 +40,6 @@ class SeenLayer:
         mine = self._call
         if not isinstance(mine, (AttentionCall, JoinedCall)) or not isinstance(call, AttentionCall):
             return None
-        call = _with_heads(call, self.heads)
         known = mine.key if self._keys is None else self._keys.whole  # (windows, groups, keys so far, width)
         key, known = _alike_grouped(call.key, known)
         same = key.shape[:2] == known.shape[:2] and key.shape[3] == known.shape[3] and key.dtype == known.dtype
@@ -138,20 +137,6 @@ class _GrowingKeys:
             self._room = room
         self._room[:, :, self._length : length] = new
         self._length = length
-
-
-def _with_heads(call: AttentionCall, heads: int) -> AttentionCall:
-    """Return the call with one query for each of so many heads, where it has them as queries of their key heads.
-
-    transformers asks so of one new token where heads share keys and there is a mask (`pack_gqa`).
-    """
-    windows, groups, packed, width = call.query.shape
-    if groups == heads or groups * packed != heads:
-        return call
-    mask = call.mask
-    if mask is not None and mask.ndim == call.query.ndim and mask.shape[1] > 1:
-        mask = mask.reshape(len(mask), heads, 1, mask.shape[-1])
-    return replace(call, query=call.query.reshape(windows, heads, 1, width), mask=mask)
 
 
 def _alike_grouped(one: torch.Tensor, other: torch.Tensor) -> Sequence[torch.Tensor]:

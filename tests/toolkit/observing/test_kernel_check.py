@@ -1,0 +1,79 @@
+"""The check at the kernel: weights times values are its output, and where they are not, it is noticed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from headwise.observing.observation import observe
+
+
+class Attending(nn.Module):
+    """Calls the kernel as it is told to."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Return (windows, heads, queries, width)."""
+        return functional.scaled_dot_product_attention(query, key, value, **self.settings)  # type: ignore[arg-type]
+
+
+def deviation(model: nn.Module, *tensors: torch.Tensor) -> float:
+    """Return what is told of one pass."""
+    with torch.no_grad(), observe(model) as seen:
+        model(*tensors)
+    return seen.kernel_deviation
+
+
+def test_what_is_read_rightly_deviates_by_rounding() -> None:
+    """Whatever the mask and the sharing of keys, single precision leaves less than a millionth."""
+    torch.manual_seed(0)
+    query, key = torch.randn(3, 4, 20, 8), torch.randn(3, 2, 20, 8)
+    assert deviation(Attending(enable_gqa=True), query, key, key) < 1e-6
+    assert deviation(Attending(is_causal=True, enable_gqa=True), query, key, key) < 1e-6
+    assert deviation(Attending(attn_mask=torch.rand(20, 20), enable_gqa=True), query, key, key) < 1e-6
+    assert deviation(Attending(), *(query.half(),) * 3) < 4 * torch.finfo(torch.float16).eps
+
+
+def test_rows_that_see_nothing_are_passed_over() -> None:
+    """A mask of the least number makes the kernel attend evenly where it hides everything; that is no attention."""
+    x = torch.randn(1, 2, 6, 4)
+    mask = torch.zeros(6, 6)
+    mask[:3] = torch.finfo(torch.float32).min
+    assert deviation(Attending(attn_mask=mask), x, x, x) < 1e-6
+    assert math.isnan(deviation(Attending(attn_mask=torch.full((6, 6), -1e30)), x, x, x))
+
+
+def test_a_mask_that_is_misread_is_noticed() -> None:
+    """Scores that outweigh a mask of -65,504 are seen by the kernel and not by headwise: the check tells."""
+    x = torch.eye(6)[None, None] * 400  # scores of 400 * 400 for the key of the same place, 0 for others
+    mask = torch.zeros(6, 6).fill_diagonal_(-65_504.0)
+    assert deviation(Attending(attn_mask=mask, scale=1.0), x, x, x) > 0.5
+    assert deviation(Attending(attn_mask=mask, scale=0.01), x, x, x) < 1e-6
+
+
+def test_the_deviation_is_of_the_largest_output() -> None:
+    """Outputs a thousand times as large deviate by as much, relative to them; the largest of all calls is told."""
+    torch.manual_seed(1)
+    x = torch.randn(1, 2, 16, 4)
+    model = Attending()
+    small, large = deviation(model, x, x, x), deviation(model, x, x, 1024 * x)
+    assert large == pytest.approx(small, rel=1e-3)
+    with torch.no_grad(), observe(model) as seen:
+        model(x, x, x)
+        model.settings = {"attn_mask": torch.full((16, 16), -1e30)}
+        model(x, x, x)
+    assert seen.kernel_deviation == small
+
+
+def test_what_cannot_be_checked_is_no_number() -> None:
+    """Under dropout the kernel's output is of other weights; where nothing ran there is nothing to compare."""
+    x = torch.randn(1, 2, 6, 4)
+    assert math.isnan(deviation(Attending(dropout_p=0.5), x, x, x))
+    assert math.isnan(deviation(nn.Identity(), x))
