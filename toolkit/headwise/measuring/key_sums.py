@@ -27,7 +27,7 @@ class KeySums:
     rest: torch.Tensor
     """float32 (analyzers, heads, queries): over all keys but the first of the window."""
     first: torch.Tensor
-    """float32 (analyzers, 1 or queries): what that key counts."""
+    """float32 (analyzers, queries): what that key counts."""
 
     @classmethod
     def of(cls, weights: torch.Tensor, counts: Mapping[int, torch.Tensor], first: int) -> KeySums:
@@ -56,12 +56,14 @@ class KeySums:
 
     def with_first(self, weights: torch.Tensor) -> dict[int, torch.Tensor]:
         """Return the sums over all keys by analyzer, (heads, queries); `weights` are those of the first key."""
-        return {number: torch.addcmul(self.rest[place], self.first[place], weights)
-                for number, place in self.numbers.items()}  # fmt: skip
+        return self._by_number(torch.addcmul(self.rest, self.first[:, None], weights))
 
     def without_first(self, heads: Sequence[int], left: torch.Tensor) -> dict[int, torch.Tensor]:
         """Return the sums over the other keys where what these heads have left, (heads, queries), is taken for 1."""
-        return {number: self.rest[place][heads] / left for number, place in self.numbers.items()}
+        return self._by_number(self.rest[:, heads] / left)
+
+    def _by_number(self, sums: torch.Tensor) -> dict[int, torch.Tensor]:
+        return {number: sums[place] for number, place in self.numbers.items()}
 
 
 def _alike(weights: torch.Tensor, counts: Sequence[torch.Tensor], first: int) -> torch.Tensor:

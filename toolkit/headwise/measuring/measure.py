@@ -39,6 +39,7 @@ NO_NULLS = NullHeads()
 Listener = Callable[[str, Block, torch.Tensor, torch.Tensor], None]
 """Told what an analyzer gave: its name, the block (own heads first), the values of the own heads, float64 (own heads,
 queries), 0 in rows that do not count, and float64 (queries,), 1 in rows that count."""
+NOT_FINITE = "it returned NaN or infinity; leave out rows without an answer through `rows`"
 ROW_SHAPE = "(heads, queries)"
 TENSORS = tuple(part.name for part in fields(Tokens) if part.name != "texts")
 """The tensors of tokens."""
@@ -127,9 +128,10 @@ class Measuring:
     def _counted_keys(self, block: Block) -> dict[int, torch.Tensor]:
         """Return what each key counts, by the number of the analyzer: (keys,) or (queries, keys)."""
         counted: dict[int, torch.Tensor] = {}
+        watched = _tensors(block)
         for number, offered, analyzer in self._running(block):
             if analyzer.keys is not None:
-                with self._costing_itself(offered, block):
+                with self._costing_itself(offered, watched):
                     counted[number] = _checked_counts(analyzer.keys(block), block)
         return counted
 
@@ -144,18 +146,20 @@ class Measuring:
         shape = len(block.heads), len(block.queries)
         values = torch.zeros(len(self.analyzers), *shape, dtype=torch.float64)  # on the cpu: not every device has it
         counts = torch.zeros(len(self.analyzers), shape[1], dtype=torch.float64)
+        watched = _tensors(block)
         for number, offered, analyzer in self._running(block):
             if analyzer.keys is not None and number not in reading.sums:
                 continue
-            with self._costing_itself(offered, block):
+            with self._costing_itself(offered, watched):
                 given = reading.sums[number] if analyzer.keys else _checked(analyzer.run(block), shape, ROW_SHAPE)
                 rows = reading.rows(analyzer, given)
-                given = given.masked_fill(~rows, 0)
-                _refuse_not_finite(given)
-                values[number], counts[number] = given, rows
-            if not self._failed(offered):
-                for listener in listeners:
-                    listener(offered.name, block, values[number, :own], counts[number])
+                values[number], counts[number] = given.masked_fill(~rows, 0), rows
+        for number in (~values.sum((1, 2)).isfinite()).nonzero().flatten().tolist():
+            self._fail(self.analyzers[number], PluginError(NOT_FINITE))
+            values[number], counts[number] = 0, 0
+        for listener in listeners:
+            for number, offered, _ in self._running(block):
+                listener(offered.name, block, values[number, :own], counts[number])
         return values, counts
 
     def _add_pairs(self, sums: DocumentSums, block: Block) -> None:
@@ -180,19 +184,19 @@ class Measuring:
                 yield number, offered, analyzer
 
     @contextmanager
-    def _costing_itself(self, offered: Offered, block: Block) -> Iterator[None]:
+    def _costing_itself(self, offered: Offered, watched: Sequence[torch.Tensor]) -> Iterator[None]:
         """Leave out an analyzer that fails here.
 
         Raises:
-            SpoiltBlockError: it changed the block.
+            SpoiltBlockError: it changed one of the watched tensors.
             PluginError: it failed, with `strict`.
         """
-        version = _version(block)
+        version = _version(watched)
         try:
             yield
         except Exception as error:  # noqa: BLE001  # a stranger's analyzer may raise anything
             self._fail(offered, error)
-        if _version(block) != version:
+        if _version(watched) != version:
             spoilt = SpoiltBlockError("it changed the block, which others read too; it must copy what it changes")
             self._fail(offered, spoilt)
             raise spoilt
@@ -203,7 +207,7 @@ class Measuring:
         if not isinstance(analyzer, PairAnalyzer) or analyzer.rows is None or self._failed(offered):
             return block
         chosen = torch.ones_like(block.queries, dtype=torch.bool)
-        with self._costing_itself(offered, block):
+        with self._costing_itself(offered, _tensors(block)):
             chosen = checked_rows(analyzer.rows(block), len(chosen))
         return block if bool(chosen.all()) else block.of_rows(chosen)
 
@@ -213,7 +217,7 @@ class Measuring:
         values = torch.zeros(heads, heads)
         if not isinstance(analyzer, PairAnalyzer) or self._failed(offered):
             return values.double()
-        with self._costing_itself(offered, block):
+        with self._costing_itself(offered, _tensors(block)):
             given = _checked(analyzer.run(block), (heads, heads), "(heads, heads)")
             _refuse_not_finite(given)
             values = given
@@ -224,10 +228,14 @@ class Measuring:
             self.failures.append(Failure.caught(offered, error, strict=self.strict))
 
 
-def _version(block: Block) -> int:
+def _tensors(block: Block) -> list[torch.Tensor]:
+    """Return what an analyzer could change in a block."""
+    every = [getattr(tokens, name) for tokens in (block.tokens, block.window_tokens) for name in TENSORS]
+    return [block.weights, block.visible, block.queries, *every]
+
+
+def _version(tensors: Sequence[torch.Tensor]) -> int:
     """Return torch's counts of changes in place, which views share; torch keeps them under a private name."""
-    tensors = [block.weights, block.visible, block.queries]
-    tensors += [getattr(tokens, name) for tokens in (block.tokens, block.window_tokens) for name in TENSORS]
     return sum(tensor._version for tensor in tensors)  # noqa: SLF001
 
 
@@ -252,8 +260,7 @@ def _checked_counts(counts: object, block: Block) -> torch.Tensor:
 
 def _refuse_not_finite(values: torch.Tensor) -> None:
     if not bool(torch.isfinite(values).all()):
-        message = "it returned NaN or infinity; leave out rows without an answer through `rows`"
-        raise PluginError(message)
+        raise PluginError(NOT_FINITE)
 
 
 def measure_blocks(
