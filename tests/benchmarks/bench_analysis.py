@@ -1,19 +1,21 @@
-"""How quickly attention is measured: every per-head analyzer in one pass, beside one of them by pandas.
+"""How quickly attention is measured: each analyzer alone, all in one pass, beside memory and beside pandas.
 
-    python tests/benchmarks/bench_analysis.py
+    python tests/benchmarks/bench_analysis.py [--tokens N]
 
-One observation of a random causal model (12 heads, windows of 512 tokens) is measured by all built-in analyzers of
-rows, the computation of the weights from queries and keys included. Beside it, the locality score alone is computed by
-a pandas groupby over the long form of the same weights, one row for each weight, already in memory. Both are taken in
-turn, and the medians are shown as weights a second.
+A random causal model of 12 layers x 12 heads reads one window of text. Its weights, already in memory, are measured by
+each built-in analyzer of rows alone and by all of them in one pass; then by all of them with the weights computed on
+the way, as `headwise.analyze` does. Two limits stand beside them in the same run: how quickly this machine reads
+weights from memory at all (the sum of a large tensor), and how quickly pandas gives the locality score alone, by a
+groupby over the long form of one layer, one row for each weight, already in memory. All are taken in turn. Rates are
+weights that rows can see a second.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,19 +23,27 @@ import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
+from side_by_side import in_turn, reached
 
 from headwise.contracts import Analyzer
 from headwise.measuring.measure import ALL_KEYS, Measuring
 from headwise.measuring.preparation import parted, prepared
+from headwise.observing.block import Block
 from headwise.observing.observation import Observation, observe
 from headwise.registry import Offered, installed
 from headwise.text.tokens import Tokens
 
-HEADS, TOKENS, WIDTH, WINDOWS, ROUNDS = 12, 512, 64, 4, 5
+LAYERS, HEADS, WIDTH, ROUNDS = 12, 12, 64, 3
+READ = 2**26
+"""Floats that are read to tell how quickly memory can be read: many times what fits in any cache."""
+GOAL = 100e6
+"""Weights a second, by all analyzers in one pass, the weights computed on the way."""
 TEXT = "話說大宋仁宗天子在位，嘉祐三年三月三日五更三點，天子駕坐紫宸殿，受百官朝賀。"
+ALL, ON_THE_WAY, MEMORY = "all in one pass", "all in one pass, weights computed on the way", "reading memory"
+GROUPBY, FILTER = "pandas groupby, locality alone", "the same, far weights filtered out before"
 
 
-class Heads(torch.nn.Module):
+class Attention(torch.nn.Module):
     """Attention on given queries and keys."""
 
     def forward(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -41,43 +51,60 @@ class Heads(torch.nn.Module):
         return torch.nn.functional.scaled_dot_product_attention(query, key, key, is_causal=True)
 
 
-def observed() -> tuple[Observation, Tokens]:
-    """Return an observation of random queries and keys, and the tokens of each window."""
+class Layers(torch.nn.Module):
+    """Layers that attend one after the other, each to queries and keys of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(Attention() for _ in range(LAYERS))
+
+    def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> None:
+        """Take (layers, windows, heads, tokens, width) twice."""
+        for layer, query, key in zip(self.layers, queries, keys, strict=True):
+            layer(query, key)
+
+
+def observed(tokens: int) -> tuple[Observation, Tokens]:
+    """Return an observation of random queries and keys, and the tokens of its window."""
     torch.manual_seed(0)
-    model = Heads()
-    query, key = torch.randn(2, WINDOWS, HEADS, TOKENS, WIDTH).unbind(0)
+    model = Layers()
+    queries, keys = torch.randn(2, LAYERS, 1, HEADS, tokens, WIDTH).unbind(0)
     with torch.no_grad(), observe(model) as seen:
-        model(query, key)
-    return seen, Tokens.of((TEXT * (TOKENS // len(TEXT) + 1))[:TOKENS])
+        model(queries, keys)
+    return seen, Tokens.of((TEXT * (tokens // len(TEXT) + 1))[:tokens])
 
 
-@cache
 def analyzers(tokens: Tokens) -> Sequence[Offered]:
     """Return every analyzer of rows whose libraries are installed, prepared with these tokens."""
     present, _ = parted([one for one in installed().offered("analyzer") if isinstance(one.value, Analyzer)])
     return prepared(present, lambda: iter([tokens]), {})[0]
 
 
-def by_headwise(seen: Observation, tokens: Tokens) -> float:
-    """Measure with every analyzer of rows; return the locality of the first head on the first window."""
-    measuring = Measuring.of(analyzers(tokens))
-    sums = [measuring.start(HEADS) for _ in range(seen.windows)]
-    for block in seen.blocks([tokens] * seen.windows, even=True):
-        measuring.add(sums[block.window], block, torch.zeros_like(block.queries))
-    index = [one.name for one in measuring.analyzers].index("locality")
-    first = sums[0].readings[ALL_KEYS]
-    return float(first.sums[index, 0].sum() / first.rows[index].sum())
+def measure(offered: Sequence[Offered], blocks: Callable[[], Any]) -> dict[str, float]:
+    """Return the mean of each analyzer for the first head."""
+    measuring = Measuring.of(offered, strict=True)
+    sums = measuring.start(LAYERS * HEADS)
+    for block in blocks():
+        measuring.add(sums, block, torch.zeros_like(block.queries))
+    kept = sums.readings[ALL_KEYS]
+    means = kept.sums[:, 0].sum(-1) / kept.rows.sum(-1)
+    return {one.name: float(mean) for one, mean in zip(offered, means, strict=True)}
 
 
-def long_form(seen: Observation) -> pd.DataFrame:
-    """Return every visible weight as a row, in the columns and types of `headwise.open_run(...).weights()`."""
+def fresh(blocks: Sequence[Block]) -> list[Block]:
+    """Return the same blocks, of which nothing is known yet."""
+    return [Block(one.weights, one.heads, one.queries, one.tokens, one.visible, one.window_tokens) for one in blocks]
+
+
+def long_form(blocks: Sequence[Block]) -> pd.DataFrame:
+    """Return every visible weight of the first layer as a row, as `headwise.open_run(...).weights()` has them."""
     parts = []
-    for block in seen.blocks():
+    for block in blocks:
         query, key = block.visible.nonzero().T.numpy()
-        for head, weights in enumerate(block.weights[:, block.visible].numpy()):
+        for head, weights in enumerate(block.weights[:HEADS, block.visible].numpy()):
             columns: dict[str, Any] = {
                 "document": "text",
-                "window": np.int32(block.window),
+                "window": np.int32(0),
                 "layer": np.int16(0),
                 "head": np.int16(head),
             }
@@ -92,7 +119,7 @@ ROW = ["document", "window", "layer", "head", "query"]
 
 
 def by_groupby(frame: pd.DataFrame) -> float:
-    """Return the same locality by a groupby over the long form: each row's share, then the mean over rows."""
+    """Return the locality of the first head by a groupby: each row's share, then the mean over rows."""
     near = frame["weight"].where((frame["query"] - frame["key"]).abs() <= 2, 0)  # the default distance
     rows = near.groupby([frame[name] for name in ROW]).sum()
     return float(rows.groupby(ROW[:-1]).mean().iloc[0])
@@ -105,45 +132,47 @@ def by_filter(frame: pd.DataFrame) -> float:
     return float(rows.groupby(ROW[:-1]).mean().iloc[0])
 
 
-def seconds(work: Callable[[], float]) -> tuple[float, float]:
-    """Return the wall time of one call and what it returned."""
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
-
-
 def main() -> None:
-    """Measure both in turn and show the rates."""
-    seen, tokens = observed()
-    frame = long_form(seen)
-    by_headwise(seen, tokens)  # warm up
-    times: dict[str, list[float]] = {"headwise": [], "groupby": [], "filter": []}
-    for _ in range(ROUNDS):
-        values = {}
-        for name, work in (
-            ("headwise", lambda: by_headwise(seen, tokens)),
-            ("groupby", lambda: by_groupby(frame)),
-            ("filter", lambda: by_filter(frame)),
-        ):
-            taken, values[name] = seconds(work)
-            times[name].append(taken)
-        np.testing.assert_allclose(list(values.values()), values["headwise"], rtol=1e-4)
-    show(len(frame), len(analyzers(tokens)), times)
-
-
-def show(weights: int, count: int, times: dict[str, list[float]]) -> None:
-    """Print the rates and the ratios of the rounds, for so many analyzers."""
-    titles = {
-        "headwise": f"headwise, {count} analyzers in one pass",
-        "groupby": "pandas, locality alone, groupby over the long form",
-        "filter": "pandas, locality alone, far weights filtered out before",
+    """Measure all in turn and show the rates."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=512, help="tokens of the window")
+    seen, tokens = observed(parser.parse_args().tokens)
+    blocks = list(seen.blocks(tokens, even=True))
+    frame, memory = long_form(blocks), torch.rand(READ)
+    every = analyzers(tokens)
+    weights = LAYERS * HEADS * sum(int(block.visible.sum()) for block in blocks)
+    counts = {MEMORY: READ, GROUPBY: len(frame), FILTER: len(frame)}
+    works: dict[str, Callable[[], object]] = {
+        MEMORY: memory.sum,
+        GROUPBY: partial(by_groupby, frame),
+        FILTER: partial(by_filter, frame),
+        ON_THE_WAY: partial(measure, every, lambda: seen.blocks(tokens, even=True)),
+        ALL: partial(measure, every, lambda: fresh(blocks)),
     }
-    table = Table("", "million visible weights/s", "headwise is quicker by", "by numbers/s")
-    for name, title in titles.items():
-        rate = weights / statistics.median(times[name]) / 1e6
-        ratio = statistics.median(other / own for own, other in zip(times["headwise"], times[name], strict=True))
-        table.add_row(title, f"{rate:.1f}", f"{ratio:.1f}", f"{ratio * (1 if name == 'headwise' else count):.0f}")
-    Console().print(table)
+    works |= {one.name: partial(measure, [one], lambda: fresh(blocks)) for one in every}
+    expected = measure(every, lambda: fresh(blocks))["locality"]
+    np.testing.assert_allclose([by_groupby(frame), by_filter(frame)], expected, rtol=1e-5)
+    times = in_turn(works, ROUNDS)
+    rates = {name: counts.get(name, weights) / statistics.median(taken) for name, taken in times.items()}
+    show(rates, len(every), tokens)
+
+
+def show(rates: dict[str, float], count: int, tokens: Tokens) -> None:
+    """Print the rates, in weights a second, for so many analyzers."""
+    table = Table("", "million weights/s", "of reading memory", "beside pandas groupby", title=
+                  f"{LAYERS} x {HEADS} heads, {len(tokens)} tokens, {count} analyzers")  # fmt: skip
+    first = (MEMORY, ALL, ON_THE_WAY, GROUPBY, FILTER)
+    alone = sorted((name for name in rates if name not in first), key=lambda name: -rates[name])
+    for name in (*first, *alone):
+        rate = rates[name]
+        table.add_row(name, f"{rate / 1e6:,.0f}", f"{rate / rates[MEMORY]:.1%}", f"{rate / rates[GROUPBY]:,.1f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{count} numbers in one pass: {count * rates[ALL] / rates[GROUPBY]:,.0f} times the numbers a second of "
+        f"pandas; {rates[ALL] * sum(1 / rates[name] for name in alone):.1f} times as fast as one analyzer after "
+        f"the other; goal of {GOAL / 1e6:.0f} million weights a second {reached(rates[ON_THE_WAY] >= GOAL)}"
+    )
 
 
 if __name__ == "__main__":
