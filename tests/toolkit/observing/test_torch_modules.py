@@ -198,12 +198,33 @@ def test_unbatched_and_own_widths_of_keys() -> None:
     torch.testing.assert_close(weights, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("grad", [False, True])
 @pytest.mark.parametrize("settings", [{"add_bias_kv": True}, {"add_zero_attn": True}])
-def test_keys_that_are_no_tokens_are_refused(settings: dict[str, bool]) -> None:
+def test_keys_that_are_no_tokens_are_refused(settings: dict[str, bool], grad: bool) -> None:
     """What attends to learned keys or to nothing cannot be shown on a text."""
-    model = nn.MultiheadAttention(WIDTH, HEADS, **settings)
-    with pytest.raises(ObservationError, match="attends to keys that are no tokens"), observe(model):
-        model(text(), text(), text())
+    model, x = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True, **settings).eval(), text()
+    refused = pytest.raises(ObservationError, match="attends to keys that are no tokens")
+    with torch.set_grad_enabled(grad), refused, observe(model):
+        model(x, x, x)
+
+
+@pytest.mark.parametrize("settings", [{}, {"kdim": 5}, {"vdim": 3}, {"bias": False}], ids=str)
+@pytest.mark.parametrize("own", [True, False], ids=["own text", "second text"])
+def test_texts_given_by_name(own: bool, settings: dict[str, Any]) -> None:
+    """Texts that are given by name are seen as those that are given by place."""
+    torch.manual_seed(2)
+    model = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True, **settings).eval()
+    query, other = text(), text(MEMORY, seed=1)
+    own = own and not settings.keys() & {"kdim", "vdim"}
+    key = query if own else other[..., : settings.get("kdim", WIDTH)]
+    value = query if own else other[..., : settings.get("vdim", WIDTH)]
+    with torch.no_grad():
+        (call,) = calls_of(model, lambda: model(query=query, key=key, value=value))
+        _, expected = model(query, key, value, average_attn_weights=False)
+    assert call.attention.site.cross is not own
+    weights = torch.empty(HEADS, LENGTH, key.shape[1])
+    call.attention.weights(0, slice(None), call.attention.visible(0, slice(None)), weights)
+    torch.testing.assert_close(weights, expected[0], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("need_weights", [False, True])

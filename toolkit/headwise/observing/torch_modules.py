@@ -49,22 +49,23 @@ class HiddenAttention:
     module: nn.MultiheadAttention
     query: torch.Tensor
     """(windows, tokens, width), or as the module takes it."""
+    key: torch.Tensor
+    value: torch.Tensor
     attn_mask: torch.Tensor | None
     key_padding_mask: torch.Tensor | None
-    key: torch.Tensor | None = None
-    """Where it is not the query."""
 
     def kernel_input(self) -> KernelInput:
         """Project queries, keys and values (float, (windows, heads, tokens, width of a head)); no gradients."""
         module = self.module
-        query, padding = self.query, self.key_padding_mask
-        if query.is_nested:
-            query, padding = _unnested(query)
-        key = query if self.key is None else self.key
-        if module.batch_first and query.ndim == len(("windows", "tokens", "width")):
-            query, key = query.transpose(0, 1), key.transpose(0, 1)  # (tokens, windows, width)
+        texts: tuple[torch.Tensor, ...] = (self.query, self.key, self.value)
+        padding = self.key_padding_mask
+        if self.query.is_nested:
+            padded, padding = _unnested(self.query)
+            texts = (padded, padded, padded)  # torch takes nested tensors for self-attention alone
+        if texts[0].ndim == len(("windows", "tokens", "width")):
+            texts = tuple(text.transpose(0, 1) for text in texts)  # (tokens, windows, width)
         arguments = {
-            "query": query, "key": key, "value": key,
+            **dict(zip(("query", "key", "value"), texts, strict=True)),
             "embed_dim_to_check": module.embed_dim, "num_heads": module.num_heads,
             "in_proj_weight": module.in_proj_weight, "in_proj_bias": module.in_proj_bias,
             "bias_k": module.bias_k, "bias_v": module.bias_v, "add_zero_attn": module.add_zero_attn,
@@ -80,11 +81,17 @@ def may_hide(module: nn.Module, args: Sequence[Any]) -> bool:
     kind = next((kind for kind in _FAST if isinstance(module, kind)), None)
     if kind is None or type(module).forward is not kind.forward or module.training:
         return False
-    if kind is nn.MultiheadAttention and len(args) > 1 and args[0] is not args[1]:
+    if isinstance(module, nn.MultiheadAttention) and not _may_be_fast(module, args):
         return False
     if not torch.backends.mha.get_fastpath_enabled() or torch.is_autocast_enabled():
         return False
     return not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in module.parameters()))
+
+
+def _may_be_fast(module: nn.MultiheadAttention, args: Sequence[Any]) -> bool:
+    one_text = len({id(text) for text in args[:3]}) <= 1  # where they are given by name, the module itself will see
+    tokens_alone = module.bias_k is None and not module.add_zero_attn
+    return one_text and tokens_alone and module.batch_first and module._qkv_same_embed_dim  # noqa: SLF001  # as torch asks
 
 
 def hidden_attention(
@@ -102,8 +109,8 @@ def hidden_attention(
     kind = next(kind for kind in _FAST if isinstance(module, kind))
     given = _SIGNATURES[kind].bind(module, *args, **kwargs).arguments
     if isinstance(module, nn.MultiheadAttention):
-        key = None if given["key"] is given["query"] else given["key"]
-        return [HiddenAttention(module, given["query"], given.get("attn_mask"), given.get("key_padding_mask"), key)]
+        texts = (given["query"], given["key"], given["value"])
+        return [HiddenAttention(module, *texts, given.get("attn_mask"), given.get("key_padding_mask"))]
     if isinstance(module, nn.TransformerEncoder):
         return [_padded(one, given["src"], given.get("src_key_padding_mask")) for one in waiting]
     if attended:
@@ -112,7 +119,7 @@ def hidden_attention(
     query, attention = given["src"], layer.self_attn
     if layer.norm_first:
         query = layer.norm1.forward(query)
-    return [HiddenAttention(attention, query, given.get("src_mask"), given.get("src_key_padding_mask"))]
+    return [HiddenAttention(attention, query, query, query, given.get("src_mask"), given.get("src_key_padding_mask"))]
 
 
 def multi_head_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,4 +207,4 @@ def _padded(one: HiddenAttention, source: torch.Tensor, padding: torch.Tensor | 
         return one
     windows, tokens, _ = source.shape
     query = one.query.to_padded_tensor(0.0, (windows, tokens, one.query.size(-1)))
-    return replace(one, query=query, key_padding_mask=padding)
+    return replace(one, query=query, key=query, value=query, key_padding_mask=padding)

@@ -56,7 +56,8 @@ def watching(model: torch.nn.Module, watcher: Watcher, *, needs_output: bool = F
     checkpointing) is no call.
 
     Models of transformers that attend by other means are asked for torch's kernel meanwhile. Modules of torch that may
-    take its fast path do so, unless the watcher needs their outputs; then they take the slow one.
+    take its fast path do so, unless the watcher needs their outputs; then they take the slow one, as do classes made
+    from them that have a forward of their own.
 
     Args:
         model: what is watched.
