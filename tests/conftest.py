@@ -56,11 +56,13 @@ SMALL: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidd
 
 def _save_model(name: str, folder: Path) -> None:
     """Train the tokenizer, draw the weights, and save both."""
-    import transformers as hf
+    import transformers
+
+    hf: Any = transformers  # its configurations take more than they declare
 
     tokenizer: Any
     if name == "bert":
-        backend = Tokenizer(models.WordPiece(**{"unk_token": "[UNK]"}))
+        backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         backend.train_from_iterator(KNOWN_TEXT, trainers.WordPieceTrainer(vocab_size=120, special_tokens=names))
@@ -82,7 +84,7 @@ def _save_model(name: str, folder: Path) -> None:
         letters = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=letters, special_tokens=["<|endoftext|>"])
         backend.train_from_iterator(KNOWN_TEXT[:1], trainer)
-        tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=backend, **{"eos_token": "<|endoftext|>"})
+        tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>")  # noqa: S106
     torch.manual_seed(0)
     ids: dict[str, Any] = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 0, "bos_token_id": 0}
     model: Any = {

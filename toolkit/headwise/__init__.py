@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from headwise.errors import HeadwiseError
     from headwise.hookspecs import hookimpl
     from headwise.measuring.observed_measurements import analyze
+    from headwise.model_contracts import BroughtModel, ModelOptions, ModelSource
     from headwise.models.attention import MultiHeadSelfAttention
     from headwise.models.training import TrainingMaterial, TrainingPlan
     from headwise.observing.ablation import ablating
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from headwise.run import Run, open_run
     from headwise.settings import RecipeSettings
     from headwise.text.document import Document
+    from headwise.text.encoding import tokens_of
     from headwise.text.tokens import Tokens
     from headwise.text.vocabulary import Vocabulary
 
@@ -59,6 +61,8 @@ _HOME = {
         "contracts",
     ),
     "Document": "text.document",
+    **dict.fromkeys(["BroughtModel", "ModelOptions", "ModelSource"], "model_contracts"),
+    "tokens_of": "text.encoding",
     "HeadwiseError": "errors",
     "hookimpl": "hookspecs",
     "analyze": "measuring.observed_measurements",
@@ -74,6 +78,7 @@ _HOME = {
 __all__ = [
     "Analyzer",
     "Block",
+    "BroughtModel",
     "Claim",
     "Corpus",
     "Document",
@@ -82,6 +87,8 @@ __all__ = [
     "HeadwiseError",
     "Loader",
     "Material",
+    "ModelOptions",
+    "ModelSource",
     "MultiHeadSelfAttention",
     "Observation",
     "PairAnalyzer",
@@ -106,6 +113,7 @@ __all__ = [
     "observe",
     "open_run",
     "record",
+    "tokens_of",
 ]
 
 

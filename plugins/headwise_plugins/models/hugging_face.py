@@ -18,6 +18,7 @@ from headwise_plugins.models.library_silence import silent
 HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 FILES = ("*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors")
 """What is fetched of a repository on the hub."""
+VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 HEADS = re.compile(r"(^|\.)(pooler|lm_head|cls|classifier|qa_outputs|score)\.")
 """Weights that no attention depends on; the files of a model that was saved without them are whole."""
@@ -164,6 +165,9 @@ def _config(folder: Path, options: ModelOptions) -> Any:
 def _tokenizer(name: str, folder: Path, options: ModelOptions) -> Any:
     from transformers import AutoTokenizer
 
+    if not any(next(folder.glob(pattern), None) for pattern in VOCABULARIES):  # transformers would make an empty one
+        message = f"{name} has no tokenizer: it holds neither tokenizer.json nor a vocabulary; save the tokenizer there"
+        raise ModelError(message)
     how = {"local_files_only": True, "trust_remote_code": options.trust_remote_code}
     tokenizer = _said(name, "its tokenizer", lambda: AutoTokenizer.from_pretrained(folder, **how))
     if not tokenizer.is_fast:

@@ -36,11 +36,12 @@ def command(run: Path, prompt: str, tokens: int, temperature: float, top_k: int 
     """
     from headwise.device import choose_device
     from headwise.models.generate import generate, unknown_tokens
-    from headwise.models.model_store import load_model
+    from headwise.models.opening import trained_model
     from headwise.registry import installed
     from headwise.run_folder import RunFolder
 
-    loaded = load_model(RunFolder.open(run), installed(), choose_device(device))
+    purpose = "headwise continues no text with it"
+    loaded = trained_model(RunFolder.open(run), installed(), choose_device(device), purpose)
     texts = generate(loaded, prompt, tokens=tokens, temperature=temperature, top_k=top_k, seed=seed)
     strange = unknown_tokens(loaded, prompt)
     if strange:

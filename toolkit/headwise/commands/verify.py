@@ -41,8 +41,9 @@ def command(run: Path, as_json: bool) -> None:
     if not as_json:
         click.echo(f"Every file is as the run wrote it: {len(folder.manifest['files'])} in all.")
         _tell(checked)
+    making = "model" if "model" in folder.manifest["settings"] else "train"
     missing = [
-        step for step in ("tokens", "train", "export", "analyze", "report") if step not in folder.manifest["steps"]
+        step for step in ("tokens", making, "export", "analyze", "report") if step not in folder.manifest["steps"]
     ]
     if missing:
         note(f"The run is not finished: {', '.join(missing)} still to do.")

@@ -126,6 +126,9 @@ def refuse_other_texts(first: Run, second: Run) -> None:
         if "analyze" not in run.manifest["steps"]:
             message = f"{run.path} is not analyzed yet; finish it with `headwise analyze {run.path}`"
             raise RunFolderError(message)
+        if "model" in run.manifest["steps"]:
+            message = f"{run.path} observes a model that was brought; only heads of models trained here are compared"
+            raise RunFolderError(message)
     told = {
         "texts": [run.manifest["steps"]["tokens"]["sha256"][:12] for run in (first, second)],
         "tokens": [run.manifest["settings"]["tokenizer"] for run in (first, second)],

@@ -24,9 +24,9 @@ from headwise.text.tokens import PADDING_TEXT, Tokens
 SPACE_MARKS = "▁ĠĊĉ"
 """What vocabularies write for white space: SentencePiece's sign, and the byte-level ones."""
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-BLANKS = {"\n": "⏎", "\t": "⇥"}
-BLANK = "␠"
-"""How a token of white space is shown, where it is no line break."""
+BLANKS = {"\n": "⏎", "\t": "↹"}
+BLANK = "␣"
+"""How a token of white space is shown, where it is neither line break nor tab; all of these are in the page's font."""
 PARTS = ("ids", "tokens", "offsets", "special_tokens_mask", "attention_mask")
 
 Flags = npt.NDArray[np.bool_]
