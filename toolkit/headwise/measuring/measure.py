@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import torch
@@ -24,10 +24,10 @@ from headwise.measuring.measured_rows import MeasuredRows
 from headwise.measuring.nulls import NullHeads
 from headwise.measuring.readings import READ_AS, Reading, checked_rows
 from headwise.measuring.sums import DocumentSums, PartSums, ReadingSums
+from headwise.measuring.watch import Watch
 from headwise.observing.block import Block, HeadName
 from headwise.registry import Offered
 from headwise.tables import MEASUREMENTS, READINGS, STRETCHES
-from headwise.text.tokens import Tokens
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,8 +41,6 @@ Listener = Callable[[str, Block, torch.Tensor, torch.Tensor], None]
 queries), 0 in rows that do not count, and float64 (queries,), 1 in rows that count."""
 NOT_FINITE = "it returned NaN or infinity; leave out rows without an answer through `rows`"
 ROW_SHAPE = "(heads, queries)"
-TENSORS = tuple(part.name for part in fields(Tokens) if part.name != "texts")
-"""The tensors of tokens."""
 
 
 class SpoiltBlockError(PluginError):
@@ -128,10 +126,10 @@ class Measuring:
     def _counted_keys(self, block: Block) -> dict[int, torch.Tensor]:
         """Return what each key counts, by the number of the analyzer: (keys,) or (queries, keys)."""
         counted: dict[int, torch.Tensor] = {}
-        watched = _tensors(block)
+        watch = Watch.over(block)
         for number, offered, analyzer in self._running(block):
             if analyzer.keys is not None:
-                with self._costing_itself(offered, watched):
+                with self._costing_itself(offered, watch):
                     counted[number] = _checked_counts(analyzer.keys(block), block)
         return counted
 
@@ -146,11 +144,11 @@ class Measuring:
         shape = len(block.heads), len(block.queries)
         values = torch.zeros(len(self.analyzers), *shape, dtype=torch.float64)  # on the cpu: not every device has it
         counts = torch.zeros(len(self.analyzers), shape[1], dtype=torch.float64)
-        watched = _tensors(block)
+        watch = Watch.over(block)
         for number, offered, analyzer in self._running(block):
             if analyzer.keys is not None and number not in reading.sums:
                 continue
-            with self._costing_itself(offered, watched):
+            with self._costing_itself(offered, watch):
                 given = reading.sums[number] if analyzer.keys else _checked(analyzer.run(block), shape, ROW_SHAPE)
                 rows = reading.rows(analyzer, given)
                 values[number], counts[number] = given.masked_fill(~rows, 0), rows
@@ -184,19 +182,18 @@ class Measuring:
                 yield number, offered, analyzer
 
     @contextmanager
-    def _costing_itself(self, offered: Offered, watched: Sequence[torch.Tensor]) -> Iterator[None]:
+    def _costing_itself(self, offered: Offered, watch: Watch) -> Iterator[None]:
         """Leave out an analyzer that fails here.
 
         Raises:
-            SpoiltBlockError: it changed one of the watched tensors.
+            SpoiltBlockError: it changed the block that is watched.
             PluginError: it failed, with `strict`.
         """
-        version = _version(watched)
         try:
             yield
         except Exception as error:  # noqa: BLE001  # a stranger's analyzer may raise anything
             self._fail(offered, error)
-        if _version(watched) != version:
+        if watch.changed():
             spoilt = SpoiltBlockError("it changed the block, which others read too; it must copy what it changes")
             self._fail(offered, spoilt)
             raise spoilt
@@ -207,7 +204,7 @@ class Measuring:
         if not isinstance(analyzer, PairAnalyzer) or analyzer.rows is None or self._failed(offered):
             return block
         chosen = torch.ones_like(block.queries, dtype=torch.bool)
-        with self._costing_itself(offered, _tensors(block)):
+        with self._costing_itself(offered, Watch.over(block)):
             chosen = checked_rows(analyzer.rows(block), len(chosen))
         return block if bool(chosen.all()) else block.of_rows(chosen)
 
@@ -217,7 +214,7 @@ class Measuring:
         values = torch.zeros(heads, heads)
         if not isinstance(analyzer, PairAnalyzer) or self._failed(offered):
             return values.double()
-        with self._costing_itself(offered, _tensors(block)):
+        with self._costing_itself(offered, Watch.over(block)):
             given = _checked(analyzer.run(block), (heads, heads), "(heads, heads)")
             _refuse_not_finite(given)
             values = given
@@ -226,17 +223,6 @@ class Measuring:
     def _fail(self, offered: Offered, error: Exception) -> None:
         if not self._failed(offered):
             self.failures.append(Failure.caught(offered, error, strict=self.strict))
-
-
-def _tensors(block: Block) -> list[torch.Tensor]:
-    """Return what an analyzer could change in a block."""
-    every = [getattr(tokens, name) for tokens in (block.tokens, block.window_tokens) for name in TENSORS]
-    return [block.weights, block.visible, block.queries, *every]
-
-
-def _version(tensors: Sequence[torch.Tensor]) -> int:
-    """Return torch's counts of changes in place, which views share; torch keeps them under a private name."""
-    return sum(tensor._version for tensor in tensors)  # noqa: SLF001
 
 
 def _checked(values: object, shape: tuple[int, ...], meaning: str) -> torch.Tensor:

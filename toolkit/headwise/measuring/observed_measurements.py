@@ -14,9 +14,10 @@ import torch
 from headwise import registry as plugins
 from headwise.contracts import Analyzer
 from headwise.failure import Failure
-from headwise.measuring.measure import ALL_KEYS, TENSORS, Measuring
+from headwise.measuring.measure import ALL_KEYS, Measuring
 from headwise.measuring.preparation import parted, prepared
 from headwise.measuring.sums import DocumentSums
+from headwise.measuring.watch import TENSORS
 from headwise.observing.layer_groups import LayerGroup
 from headwise.observing.observation import Observation
 from headwise.registry import Offered
