@@ -13,21 +13,23 @@ from headwise.observing.attention_call import AttentionCall, SeenCall
 def kept(call: AttentionCall, earlier: Sequence[SeenCall]) -> AttentionCall:
     """Return a call with what has to be kept of it, given the earlier calls of the same pass.
 
-    Where the model keeps no graph, they are copied unless they are whole tensors: a view would keep what it is a view
-    of (queries, keys and values in one tensor, say). Keys are laid out as products with queries read them best; they
-    are copied whatever the case where they may be a buffer that later passes fill further. A mask that an earlier layer
-    has, too, is kept once.
+    Where the model keeps no graph, queries and keys are copied unless they are whole tensors: a view would keep what it
+    is a view of (queries, keys and values in one tensor, say). Keys are copied whatever the case where they may be a
+    buffer that later passes fill further. A mask that an earlier layer has, too, is kept once.
     """
     _, _, queries, keys = call.shape
-    graph = torch.is_grad_enabled()
-    query, key = call.query, call.key
-    if not graph and query.untyped_storage().nbytes() > query.nbytes:
-        query = query.clone()
-    if not graph or keys != queries:
-        key = key.transpose(-2, -1).contiguous().transpose(-2, -1)
-    if key.data_ptr() == call.key.data_ptr() and keys != queries:
-        key = key.clone()
-    return replace(call, query=query, key=key, mask=None if call.mask is None else _known_mask(call.mask, earlier))
+    return replace(
+        call,
+        query=_without_the_rest(call.query),
+        key=call.key.clone() if keys != queries else _without_the_rest(call.key),
+        mask=None if call.mask is None else _known_mask(call.mask, earlier),
+    )
+
+
+def _without_the_rest(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor, copied where that frees the memory of what it is a view of."""
+    whole = tensor.untyped_storage().nbytes() <= tensor.nbytes
+    return tensor if whole or torch.is_grad_enabled() else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _known_mask(mask: torch.Tensor, earlier: Sequence[SeenCall]) -> torch.Tensor:

@@ -27,27 +27,24 @@ def kernel_deviation(call: AttentionCall, value: torch.Tensor, output: torch.Ten
         output: (windows, heads, queries, width of a head).
     """
     windows, heads, queries, keys = call.shape
-    rows = windows * queries
-    differences, outputs = [], []
-    for number in range(min(ROWS, rows)):
-        window, row = divmod(rows * number // min(ROWS, rows), queries)
-        part = slice(row, row + 1)
-        visible = call.visible(window, part)  # (1, keys)
-        weights = output.new_empty(heads, 1, keys, dtype=torch.float32)
+    each = -(-ROWS // windows)  # rows of a window
+    part = slice(0, queries, -(-queries // each))
+    differences, scales = [], []
+    for number in range(min(ROWS, windows)):
+        window = number * windows // min(ROWS, windows)
+        visible = call.visible(window, part)  # (rows, keys)
+        weights = output.new_empty(heads, len(visible), keys, dtype=torch.float32)
         call.weights(window, part, visible, weights)
-        mine = _outputs(weights, value[window].float())  # (heads, width)
-        given = output[window, :, row].float()  # (heads, width)
-        sees = visible.any()
-        differences.append(torch.where(sees, (mine - given).abs().max(), math.nan))
-        outputs.append(torch.where(sees, given.abs().max(), math.nan))
-    largest = torch.stack(differences)  # (rows,)
-    checked = ~largest.isnan()
-    if not bool(checked.any()):
-        return math.nan
-    return float(largest[checked].max() / torch.stack(outputs)[checked].max().clamp(min=TINY))
+        mine = _outputs(weights, value[window].float())  # (heads, rows, width)
+        given = output[window, :, part].float()  # (heads, rows, width)
+        sees = visible.any(-1)  # (rows,)
+        differences.append((mine - given).abs().amax((0, 2))[sees])
+        scales.append(given.abs().amax((0, 2))[sees])
+    difference, scale = torch.cat(differences), torch.cat(scales)  # (rows that see something,)
+    return float(difference.max() / scale.max().clamp(min=TINY)) if len(difference) else math.nan
 
 
 def _outputs(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Return weights (heads, 1, keys) times values (heads or groups of heads, keys, width), (heads, width)."""
-    shared = weights.view(len(value), -1, weights.shape[-1])  # (groups, heads of a group, keys)
-    return (shared @ value).flatten(0, 1)
+    """Return weights (heads, rows, keys) times values (heads or groups of heads, keys, width), (heads, rows, width)."""
+    heads, rows, keys = weights.shape
+    return (weights.view(len(value), -1, keys) @ value).view(heads, rows, -1)
