@@ -90,24 +90,17 @@ def ablating(
         if call.layer != layer:
             return None
         done += 1
-        attention, value, output = call.of_the_kernel()
-        _refuse_missing_heads(call, chosen)
-        replaced = output.clone()  # (windows, heads, queries, width)
-        if way == "even":
-            replaced[:, chosen] = _even_outputs(attention, value, chosen)
-        elif way == "mean" and mean is not None:
-            replaced[:, chosen] = _mean_outputs(attention, output, chosen, mean)
-        else:
-            replaced[:, chosen] = 0.0
-        return replaced
+        return _without(call, chosen, way, mean)
 
     with watching(model, replace, needs_output=True) as unseen:
         yield
-    if not layers:
-        message = f"nothing was ablated: {unseen.why()}"
-        raise ObservationError(message)
     if not done:
-        message = f"nothing was ablated: layer {layer} was asked for, but {layers} layers of attention were seen to run"
+        why = (
+            f"layer {layer} was asked for, but {layers} layers of attention were seen to run"
+            if layers
+            else unseen.why()
+        )
+        message = f"nothing was ablated: {why}"
         raise ObservationError(message)
 
 
@@ -135,6 +128,20 @@ def mean_outputs(
         with torch.no_grad(), watching(model, add, needs_output=True):
             model(ids)
     return tuple((sums[layer] / max(rows, 1)).float() for layer in sorted(sums))
+
+
+def _without(call: KernelCall, chosen: list[int], way: How, mean: torch.Tensor | None) -> torch.Tensor:
+    """Return the outputs of a call with these heads replaced, (windows, heads, queries, width of a head)."""
+    attention, value, output = call.of_the_kernel()
+    _refuse_missing_heads(call, chosen)
+    replaced = output.clone()
+    if way == "even":
+        replaced[:, chosen] = _even_outputs(attention, value, chosen)
+    elif way == "mean" and mean is not None:
+        replaced[:, chosen] = _mean_outputs(attention, output, chosen, mean)
+    else:
+        replaced[:, chosen] = 0.0
+    return replaced
 
 
 def _mean_outputs(
