@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from headwise.errors import ObservationError
-from headwise.memory import COPIES
+from headwise.memory import COPIES, SHARED_HEADS
 from headwise.observing.attention_call import AttentionCall, SeenCall
 from headwise.observing.block import EVEN, Block, HeadName, even_weights
 from headwise.observing.joined_call import JoinedCall
@@ -28,10 +28,11 @@ def rows_at_once(heads: int, keys: int, memory: int) -> int:
     `memory` is what its analysis may take, in bytes.
 
     >>> rows_at_once(12, 128, 2**30), rows_at_once(144, 16_384, 2**30), rows_at_once(144, 16_384, 1)
-    (682, 14, 1)
+    (682, 13, 1)
     """
-    row = FLOAT_BYTES * heads * max(keys, 1)
-    return max(1, min(max(WARM_BYTES // row, LEAST_ROWS), memory // (COPIES * row)))
+    row = FLOAT_BYTES * max(keys, 1)  # of one head
+    fitting = memory // ((COPIES * heads + SHARED_HEADS) * row)
+    return max(1, min(max(WARM_BYTES // (heads * row), LEAST_ROWS), fitting))
 
 
 @dataclass(frozen=True, slots=True)
