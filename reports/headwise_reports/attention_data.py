@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from headwise.observing.block import HeadName
     from headwise.run import Run
 
-BUDGET = 19_000_000
-"""Characters of figures and encoded weights that a page may carry; with everything else it stays under 20 MB."""
+PAGE_BYTES = 20_000_000
+"""Bytes of a page, at most, whatever the model."""
+BUDGET = 12_000_000
+"""Characters of encoded weights that a page may carry: few enough that it can be used within 3 seconds."""
+MOST_TOKENS = 1024
+"""Tokens of a window whose weights a page carries; of a longer window it shows the first so many."""
 
 LEVELS = 255
 """Steps between no attention and the largest weight of a head in a window, evenly spaced in the square root."""
@@ -55,6 +59,8 @@ class EmbeddedWindow:
     """More than there are texts where the model saw padding."""
     causal: bool
     """Whether no head ever looks ahead."""
+    length: int
+    """Tokens of the whole window, padding left out; more than there are texts where the page shows its first part."""
     heads: tuple[EmbeddedHead, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -70,6 +76,7 @@ class EmbeddedWindow:
             "queries": self.queries,
             "keys": self.keys,
             "causal": self.causal,
+            "length": self.length,
         }
 
 
@@ -86,8 +93,8 @@ class EmbeddedAttention:
     """Heads that did not fit, where not even one window did as a whole."""
 
 
-def embed(run: Run, preferred: Collection[HeadName], budget: int = BUDGET) -> EmbeddedAttention:
-    """Return as many of the run's kept windows as the budget allows.
+def embed(run: Run, chosen: Sequence[int], preferred: Collection[int] = (), budget: int = BUDGET) -> EmbeddedAttention:
+    """Return as many of the run's kept windows as the budget allows, with the heads at the places that are chosen.
 
     The first kept window of each document goes before the second of any. Where not even one window fits, heads are
     left out of it, those in `preferred` last.
@@ -98,7 +105,7 @@ def embed(run: Run, preferred: Collection[HeadName], budget: int = BUDGET) -> Em
     windows: dict[tuple[str, int], EmbeddedWindow] = {}
     left_out: tuple[HeadName, ...] = ()
     for key in _turns(rows):
-        window = _embedded(run, key, rows[key], counts[key[0]])
+        window = _embedded(run, key, rows[key], counts[key[0]], chosen)
         size = sum(len(head.codes) for head in window.heads)
         if size > budget and windows:
             break
@@ -125,27 +132,30 @@ def _turns(windows: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
     return sorted(windows, key=lambda window: turn[window])
 
 
-def _embedded(run: Run, key: tuple[str, int], rows: pd.DataFrame, count: int) -> EmbeddedWindow:
+def _embedded(run: Run, key: tuple[str, int], rows: pd.DataFrame, count: int, chosen: Sequence[int]) -> EmbeddedWindow:
     import numpy as np
 
-    texts = tuple(rows["token"])
+    places = {run.heads[place]: place for place in chosen}
+    texts = tuple(rows["token"][:MOST_TOKENS])
     heads = []
     shape, causal = (0, 0), True
-    for place, (_, weights) in enumerate(run.matrices(*key)):
+    for name, whole in run.matrices(*key, places):
+        weights = whole[:MOST_TOKENS, :MOST_TOKENS] if len(rows) > MOST_TOKENS else whole
         shape = weights.shape
         causal = causal and not np.triu(weights, 1).any()
-        heads.append(encode(place, weights))
+        heads.append(encode(places[name], weights))
     return EmbeddedWindow(
         document=key[0],
         number=key[1],
         count=count,
         first=int(rows["position"].iloc[0]),
         texts=texts,
-        gaps=gaps(rows),
+        gaps=gaps(rows[:MOST_TOKENS]),
         language=language(texts),
         queries=shape[0],
         keys=shape[1],
         causal=causal,
+        length=len(rows),
         heads=tuple(heads),
     )
 
@@ -171,12 +181,13 @@ def encode(head: int, weights: npt.NDArray[np.float32]) -> EmbeddedHead:
 
 
 def _shortened(
-    window: EmbeddedWindow, names: Sequence[HeadName], preferred: Collection[HeadName], budget: int
+    window: EmbeddedWindow, names: Sequence[HeadName], preferred: Collection[int], budget: int
 ) -> tuple[EmbeddedWindow, tuple[HeadName, ...]]:
     """Return the window with the heads that fit, and the names of the others."""
-    fitting = set(_fitting(window.heads, [names[head.head] in preferred for head in window.heads], budget))
+    fitting = set(_fitting(window.heads, [head.head in preferred for head in window.heads], budget))
     heads = tuple(head for head in window.heads if head.head in fitting)
-    return replace(window, heads=heads), tuple(name for place, name in enumerate(names) if place not in fitting)
+    left_out = tuple(names[head.head] for head in window.heads if head.head not in fitting)
+    return replace(window, heads=heads), left_out
 
 
 def _fitting(heads: Sequence[EmbeddedHead], preferred: Sequence[bool], budget: int) -> Iterator[int]:

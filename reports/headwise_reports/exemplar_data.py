@@ -72,12 +72,14 @@ class EmbeddedExemplars:
         return texts + sum(len(pair.codes) for pair in self.pairs)
 
 
-def embed_exemplars(run: Run, heads: Sequence[HeadSummary], budget: int = BUDGET) -> EmbeddedExemplars:
-    """Return the exemplars of as many pairs of head and analyzer as the budget allows.
+def embed_exemplars(
+    run: Run, heads: Sequence[HeadSummary], chosen: Sequence[int], budget: int = BUDGET
+) -> EmbeddedExemplars:
+    """Return the exemplars of as many pairs of a chosen head and an analyzer as the budget allows.
 
     The analyzer that tells most of a head goes first, for every head; then the next of every head.
     """
-    exemplars = run.exemplars()
+    exemplars = run.exemplars([heads[place].name for place in chosen])
     places: dict[Any, int] = {summary.name: place for place, summary in enumerate(heads)}
     units = {entry["name"]: entry["unit"] for entry in run.manifest["steps"]["analyze"]["analyzers"]}
     frames = {

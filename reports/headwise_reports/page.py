@@ -5,41 +5,70 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headwise.measuring.self_checks import told_checks
+from headwise.weighing.chosen_heads import ChosenHeads, choose_heads
 from headwise.weighing.summary import HeadSummary, summarize
 from headwise_reports import sentences
-from headwise_reports.attention_data import BUDGET, EmbeddedAttention, embed
+from headwise_reports.attention_data import BUDGET, PAGE_BYTES, EmbeddedAttention, embed
 from headwise_reports.exemplar_data import EmbeddedExemplars, embed_exemplars
-from headwise_reports.page_frame import framed, read, shown_section, templates
+from headwise_reports.head_map import MANY_HEADS, head_map
+from headwise_reports.page_frame import framed, read, section_size, shown_section, templates, within
 
 if TYPE_CHECKING:
     from headwise.contracts import Section
     from headwise.run import Run
 
 SCRIPTS = (
-    "words", "scale", "weights", "shaded_text", "selection", "choosers", "reading", "side_by_side", "matrix_image",
-    "overview", "zoom", "thumbnails", "heat_map", "exemplar", "exemplars", "main",
+    "words", "scale", "weights", "shaded_text", "selection", "choosers", "head_filter", "head_map", "reading",
+    "side_by_side", "matrix_image", "overview", "zoom", "thumbnails", "heat_map", "exemplar", "exemplars", "main",
 )  # fmt: skip
 """The modules of the script, each after those that it imports."""
 MODULE_SYNTAX = re.compile(r"^import [^;]*;\n|^export ", re.MULTILINE)
 
 
 def page(run: Run, sections: Sequence[Section]) -> str:
-    """Return the page of a run as HTML; the same run and sections give the same text."""
-    body = templates().get_template("body.html").render(_context(run, sections))
-    return framed(f"{run.manifest['steps']['tokens']['corpus']}: what each attention head does", body, _script())
+    """Return the page of a run as HTML, of `PAGE_BYTES` at most; the same run and sections give the same text."""
+    parts = _parts(run, sections)
+    title = f"{run.manifest['steps']['tokens']['corpus']}: what each attention head does"
+    room = PAGE_BYTES - sum(section_size(item) for item in parts.sections)
+    budget = min(BUDGET, room)
+    while True:
+        body = templates().get_template("body.html").render(_context(run, parts, budget))
+        text = framed(title, body, _script())
+        over = len(text.encode("utf-8")) - PAGE_BYTES
+        if over <= 0 or budget <= 0:
+            return text
+        budget = max(budget - over, 0)
 
 
-def _context(run: Run, sections: Sequence[Section]) -> dict[str, Any]:
+class _Parts(NamedTuple):
+    """What stands on the page whatever room there is for weights."""
+
+    heads: list[HeadSummary]
+    chosen: ChosenHeads
+    sections: list[dict[str, Any]]
+    exemplars: EmbeddedExemplars
+
+
+def _parts(run: Run, sections: Sequence[Section]) -> _Parts:
     heads = summarize(run)
-    shown = [shown_section(number, section) for number, section in enumerate(sections)]
-    figures = sum(len(picture["svg"]) for item in shown for picture in item["pictures"])
-    exemplars = embed_exemplars(run, heads)
-    embedded = embed(run, {head.name for head in heads if head.clear}, BUDGET - figures - exemplars.size)
+    chosen = choose_heads(run, heads)
+    shown = within([shown_section(number, section) for number, section in enumerate(sections)])
+    return _Parts(heads, chosen, shown, embed_exemplars(run, heads, chosen.places))
+
+
+def _context(run: Run, parts: _Parts, budget: int) -> dict[str, Any]:
+    heads, chosen, shown, exemplars = parts
+    embedded = embed(run, chosen.places, {place for place in chosen.places if heads[place].clear}, budget)
+    readable = {head.head for window in embedded.windows for head in window.heads}
     return {
         "heads": heads,
+        "many": len(heads) > MANY_HEADS,
+        "map": head_map(run, heads, readable | {pair.head for pair in exemplars.pairs}),
+        "choice": chosen.sentence,
+        "readable": readable,
         "ablated": any(head.cost for head in heads),
         "embedded": embedded,
         "exemplars": exemplars,

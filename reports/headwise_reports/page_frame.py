@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,15 @@ from headwise_reports.text_layout import language
 
 if TYPE_CHECKING:
     import jinja2
+    from markupsafe import Markup
 
     from headwise.contracts import Section
 
+SECTIONS_BYTES = 7_000_000
+"""Bytes of all sections, with their pictures and tables, on one page."""
+CELL_BYTES = 40
+"""Bytes that a cell of a table takes, about."""
+LEFT_OUT = "The pictures and the table are left out to keep this page small; `headwise figures` draws the pictures."
 SCRIPT_MARKS = "␣·→…“”"
 """Characters that the script writes by itself."""
 
@@ -53,7 +60,12 @@ def templates() -> jinja2.Environment:
     )
     # `tojson` escapes < > & and ' for HTML; other characters stay, for the font is made from what is there.
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-    environment.filters |= {"cell": _cell, "paragraphs": _paragraphs, "lang": lambda text: language([str(text)])}
+    environment.filters |= {
+        "cell": _cell,
+        "paragraphs": _paragraphs,
+        "coded": _coded,
+        "lang": lambda text: language([str(text)]),
+    }
     return environment
 
 
@@ -73,6 +85,28 @@ def shown_section(number: int, section: Section) -> dict[str, Any]:
     return {"id": name, "section": section, "pictures": pictures}
 
 
+def section_size(shown: dict[str, Any]) -> int:
+    """Return how many bytes a section takes on the page, about."""
+    table = shown["section"].table
+    cells = 0 if table is None else table.size * CELL_BYTES
+    return len(shown["section"].text.encode()) + cells + sum(len(picture["svg"]) for picture in shown["pictures"])
+
+
+def within(shown: list[dict[str, Any]], budget: int = SECTIONS_BYTES) -> list[dict[str, Any]]:
+    """Return the sections; once they take more than the budget, those that follow have neither pictures nor tables."""
+    kept = []
+    for item in shown:
+        size = section_size(item)
+        budget -= size
+        if budget >= 0:
+            kept.append(item)
+            continue
+        budget += size
+        told = f"{item['section'].text}\n\n{LEFT_OUT}"
+        kept.append({**item, "section": replace(item["section"], text=told, table=None), "pictures": []})
+    return kept
+
+
 def _paragraphs(text: str) -> list[str]:
     r"""Part a text at blank lines.
 
@@ -80,6 +114,19 @@ def _paragraphs(text: str) -> list[str]:
     ['One.', 'Two,\nstill two.']
     """
     return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def _coded(text: str) -> Markup:
+    """Return a text with its stretches between backticks as code, and everything escaped.
+
+    >>> str(_coded("give `a < b` again"))
+    'give <code>a &lt; b</code> again'
+    """
+    from markupsafe import Markup, escape
+
+    parts = [Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+             for place, part in enumerate(text.split("`"))] if text.count("`") % 2 == 0 else [escape(text)]  # fmt: skip
+    return Markup("").join(parts)
 
 
 def _cell(value: object) -> str:

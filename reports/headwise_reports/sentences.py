@@ -131,6 +131,10 @@ def kept_sentences(run: Run, embedded: EmbeddedAttention) -> list[str]:
     if len(embedded.windows) < embedded.kept:
         shown = ", ".join(f"{window.document} {window.number}" for window in embedded.windows) or "none fits"
         said.append(f"{small} it carries {len(embedded.windows)} of those {embedded.kept} windows: {shown}.")
+    cut = [window for window in embedded.windows if window.length > len(window.texts)]
+    if cut:
+        most = max(window.length for window in cut)
+        said.append(f"Of windows that are longer (up to {most:,} tokens) it shows the first {len(cut[0].texts):,}.")
     if embedded.heads_left_out:
         names = ", ".join(map(str, embedded.heads_left_out))
         said.append(f"{small} these heads cannot be read on it: {names}. The run folder holds them.")

@@ -80,8 +80,10 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
         _write_tables(folder, tokens, names)
         folder.finish("tokens", ["tokens.parquet"], corpus="invented", source="-", licence="-", sha256="0" * 64,
                       documents=len(documents), tokens=len(tokens), vocabulary=len(tokens), context=512)  # fmt: skip
+        group = {"name": "", "layers": list(range(layers)), "modules": [f"layers.{layer}" for layer in range(layers)],
+                 "counts": [heads] * layers, "kind": "self-attention"}  # fmt: skip
         folder.finish("train", [], recipe="none", settings={}, device="cpu", steps=0, parameters=0, layers=layers,
-                      heads=heads)  # fmt: skip
+                      heads=heads, groups=[group])  # fmt: skip
         folder.finish("export", ["attention/part-00000.parquet"], keep="sample", kept=kept, windows=len(documents))
         folder.finish("analyze", ["evidence.parquet", "measurements.parquet"], analyzers=ANALYZERS, rules="headwise 1",
                       confidence=0.95, resamples=2000)  # fmt: skip
@@ -102,7 +104,7 @@ def _tokens(name: str, text: str | Sequence[str]) -> pd.DataFrame:
     frame = pd.DataFrame({"token": [source[start:end] for start, end in spans]})
     frame["document"], frame["window"], frame["position"], frame["id"] = name, 0, range(len(frame)), range(len(frame))
     frame[["start", "end"]] = spans
-    return frame.assign(special=False, **classify(Document(name, source), spans))
+    return frame.assign(special=False, repeated=False, **classify(Document(name, source), spans))
 
 
 def _attention(name: str, window: int, heads: Sequence[tuple[int, int]], weights: Weights, *, causal: bool) -> pa.Table:

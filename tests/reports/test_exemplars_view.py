@@ -284,22 +284,24 @@ def test_a_run_without_exemplars_has_no_such_section(make_run: MakeRun) -> None:
 def test_what_tells_most_of_each_head_goes_first(run: Run) -> None:
     """Under a small budget every head keeps the analyzer of its sentence, and the page says that some are missing."""
     heads = summarize(run)
-    whole = embed_exemplars(run, heads)
+    whole = embed_exemplars(run, heads, (0, 1))
     assert len(whole.pairs) == whole.total == 4
     assert whole.size < BUDGET
     first, second = whole.pairs[:2]
     assert [(pair.head, pair.analyzer) for pair in (first, second)] == [(0, heads[0].analyzer), (1, heads[1].analyzer)]
-    less = embed_exemplars(run, heads, whole.size - len(whole.pairs[-1].codes))
+    less = embed_exemplars(run, heads, (0, 1), whole.size - len(whole.pairs[-1].codes))
     assert less.pairs == whole.pairs[: len(less.pairs)]
     assert 2 <= len(less.pairs) < 4
-    assert embed_exemplars(run, heads, 0).pairs == ()
+    assert embed_exemplars(run, heads, (0, 1), 0).pairs == ()
 
 
 def test_a_page_that_leaves_some_out_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the number of those that it carries."""
     assert "pairs of a head and an analyzer" not in page(run, [])
-    monkeypatch.setattr("headwise_reports.page.embed_exemplars", lambda run, heads: embed_exemplars(run, heads, 1000))
-    carried = len(embed_exemplars(run, summarize(run), 1000).pairs)
+    monkeypatch.setattr(
+        "headwise_reports.page.embed_exemplars", lambda run, heads, chosen: embed_exemplars(run, heads, chosen, 1000)
+    )
+    carried = len(embed_exemplars(run, summarize(run), (0, 1), 1000).pairs)
     assert 0 < carried < 4
     assert f"it carries {carried} of the 4 pairs of a head and an analyzer" in page(run, [])
 

@@ -38,6 +38,7 @@ from headwise.training_steps import TrainingSteps
 from headwise.versions import versions
 from headwise.weighing import evidence, roles
 from headwise.weighing.ablation_study import ablation_study
+from headwise.weighing.chosen_heads import named_heads
 from headwise.weighing.held_out import text_with_losses
 from headwise.weighing.resampling import Resampling
 
@@ -221,12 +222,12 @@ class Pipeline:
         }
         self._record("ablate", Step(["ablation.parquet"], details, stage))
 
-    def report(self, report_format: str = "html") -> Path:
-        """measurements, evidence -> report: run the renderers and write the page."""
+    def report(self, report_format: str = "html", heads: str | None = None) -> Path:
+        """measurements, evidence -> report: run the renderers and write the page, `heads` (L3H5,L20H1) in detail."""
         self._done("analyze")
         self._done("export")
         chosen = self.registry.report_format(report_format)
-        run = Run(self.folder)
+        run = self._run_of(heads)
         name = f"report{chosen.suffix}"
         with progress.task("Writing the report") as task, self.folder.writing(name) as path:
             sections = []
@@ -237,16 +238,20 @@ class Pipeline:
         self._record("report", Step([name], {"format": report_format}))
         return self.folder.path / name
 
-    def draw(self, output: Path, figure_format: FigureFormat) -> list[Path]:
+    def draw(self, output: Path, figure_format: FigureFormat, heads: str | None = None) -> list[Path]:
         """measurements, evidence, attention -> figures: write every picture; those within the run are recorded."""
         self._done("analyze")
         self._done("export")
-        written = write_figures(Run(self.folder), output, figure_format, self.registry, strict=self.strict)
+        written = write_figures(self._run_of(heads), output, figure_format, self.registry, strict=self.strict)
         here = self.folder.path.resolve()
         if output.resolve().is_relative_to(here):
             names = [str(path.resolve().relative_to(here)) for path in written]
             self._record(f"figures-{figure_format}", Step(names, {}))
         return written
+
+    def _run_of(self, heads: str | None) -> Run:
+        """Return the run, with the heads that somebody asked for by name."""
+        return Run(self.folder, () if heads is None else named_heads(heads, Run(self.folder).heads))
 
     # -- what the steps share --------------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Collection, Iterator
+from functools import cached_property, reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ from headwise.observing.block import HeadName
 from headwise.observing.head_groups import HeadGroup, ModelLayer, groups_of, layers_of
 from headwise.observing.layer_groups import CROSS, DECODER
 from headwise.run_folder import RunFolder
-from headwise.tables import ATTENTION, NULLS, READINGS
+from headwise.tables import ATTENTION, EXEMPLARS, NULLS, READINGS
 from headwise.text.tokens import PADDING_TEXT
 from headwise.weighing.resampling import Resampling
+
+ROWS_AT_ONCE = 4096
+"""Rows of attention that are read at a time."""
+WEIGHTS_AT_ONCE = 2**26
+"""Weights, of as many heads as have so many, that are read at a time (256 MiB)."""
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
@@ -37,8 +43,10 @@ def open_run(path: str | os.PathLike[str]) -> Run:
 class Run:
     """Everything that one run made, as pandas frames. Layers and heads count from 0 in frames."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, asked_for: Collection[HeadName] = ()) -> None:
         self.folder = folder
+        self.asked_for = tuple(asked_for)
+        """Heads whose details a report shows, where somebody asked for some."""
 
     @property
     def path(self) -> Path:
@@ -135,12 +143,17 @@ class Run:
         """One row for each watched step of training, head and analyzer: value, chance, interval, role."""
         return self._frame("emergence.parquet")
 
-    def exemplars(self) -> pd.DataFrame:
+    def exemplars(self, heads: Collection[HeadName] | None = None) -> pd.DataFrame:
         """Rows of the corpus at each decile of what an analyzer gives for a head, with their weights.
 
-        Decile 10 holds the highest rows, 5 those at the median, 0 the lowest; `exemplar` gives the text of one.
+        Decile 10 holds the highest rows, 5 those at the median, 0 the lowest; `exemplar` gives the text of one. With
+        `heads` those of these heads alone are read, without their labels.
         """
-        return self._frame("exemplars.parquet")
+        if heads is None:
+            return self._frame("exemplars.parquet")
+        table = _streamed(ds.dataset(self.path / "exemplars.parquet", schema=EXEMPLARS), _of_heads(heads))
+        exemplars: pd.DataFrame = table.to_pandas()
+        return exemplars
 
     def checks(self) -> pd.DataFrame:
         """One row for each self-check of the weights: rows checked, the largest deviation, its bound, passed or not."""
@@ -210,13 +223,20 @@ class Run:
         return _dense(table)
 
     def matrices(
-        self, document: str, window: int = 0
+        self, document: str, window: int = 0, heads: Collection[HeadName] | None = None
     ) -> Iterator[tuple[HeadName, np.ndarray[Any, np.dtype[np.float32]]]]:
-        """Every head's weights on one window, in order, each as `matrix` gives them."""
-        table = self._attention(document=document, window=window, layer=None, head=None)
-        for name in self.heads:
-            mask = pc.and_(pc.equal(table["layer"], name.layer), pc.equal(table["head"], name.head))
-            yield name, _dense(table.filter(mask))
+        """Weights on one window of every head, or of some, in order, each as `matrix` gives them.
+
+        A few heads are read at a time, so that memory does not grow with the number of heads.
+        """
+        names = [name for name in self.heads if heads is None or name in heads]
+        at_once = max(1, WEIGHTS_AT_ONCE // max(len(self.window_texts(document, window)), 1) ** 2)
+        for first in range(0, len(names), at_once):
+            part = names[first : first + at_once]
+            table = self._attention(document=document, window=window, layer=None, head=None, heads=part)
+            for name in part:
+                mask = pc.and_(pc.equal(table["layer"], name.layer), pc.equal(table["head"], name.head))
+                yield name, _dense(table.filter(mask))
 
     def query_texts(self, document: str, window: int = 0, layer: int | None = None) -> list[str]:
         """The tokens that the queries of a layer are of, in one window, as texts."""
@@ -239,7 +259,10 @@ class Run:
         texts: list[str] = tokens["token"].to_pylist()
         return [self.manifest["steps"]["model"]["start"], *texts[:-1]] if target else texts
 
-    def _attention(self, *, document: str | None, window: int | None, layer: int | None, head: int | None) -> pa.Table:
+    def _attention(
+        self, *, document: str | None, window: int | None, layer: int | None, head: int | None,
+        heads: Collection[HeadName] | None = None,
+    ) -> pa.Table:  # fmt: skip
         if document is not None and document not in self.documents:
             raise UnknownNameError("document", document, self.documents)
         heads = [name for name in self.heads if layer is None or name.layer == layer]
@@ -254,7 +277,7 @@ class Run:
         files = self.folder.files_of("export")
         try:
             data = ds.dataset([str(path) for path in files], schema=ATTENTION, format="parquet")
-            table = data.to_table(filter=_all(conditions))
+            table = _streamed(data, _all([*conditions, *([_of_heads(heads)] if heads is not None else [])]))
         except (pa.ArrowInvalid, OSError) as error:
             reason = str(error).splitlines()[0]
             message = f"the attention of {self.path} is damaged or missing ({reason}); {self._again}"
@@ -304,6 +327,22 @@ def _chosen(frame: pd.DataFrame, **wanted: str | None) -> pd.DataFrame:
             raise UnknownNameError(column, value, known)
         frame = frame[frame[column] == value]
     return frame.reset_index(drop=True)
+
+
+def _streamed(data: ds.Dataset, wanted: ds.Expression | None) -> pa.Table:
+    """Read what is wanted, a few rows at a time: what is not wanted never stands in memory as a whole."""
+    options = ds.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
+    scanner = data.scanner(filter=wanted, batch_size=ROWS_AT_ONCE, batch_readahead=2, fragment_readahead=1,
+                           fragment_scan_options=options)  # fmt: skip
+    return scanner.to_table()
+
+
+def _of_heads(heads: Collection[HeadName]) -> ds.Expression:
+    by_layer: dict[int, list[int]] = {}
+    for name in heads:
+        by_layer.setdefault(name.layer, []).append(name.head)
+    parts = [(ds.field("layer") == layer) & ds.field("head").isin(own) for layer, own in by_layer.items()]
+    return reduce(or_, parts, ds.scalar(value=False))
 
 
 def _all(conditions: list[ds.Expression]) -> ds.Expression | None:

@@ -20,6 +20,11 @@ TOLD_APART = 6
 EXACT = 8
 """Distances up to this one are shown one by one; farther ones are averaged over widening stretches."""
 
+MOST_LAYERS = 12
+"""Layers that have a panel; of more, so many that are spread evenly over them."""
+MOST_LINES = 16
+"""Heads of a layer that are drawn; of more, those furthest from chance."""
+
 
 def render(run: Run) -> Iterator[Section]:
     """Yield one section with one picture: a panel for each layer."""
@@ -62,7 +67,7 @@ def _departures(layer: pd.DataFrame) -> pd.Series[float]:
 def _figure(profiles: pd.DataFrame) -> Figure:
     from headwise.showing.drawing import new_panels
 
-    layers = sorted(profiles["layer"].unique())
+    layers = _shown_layers(profiles)
     columns = min(len(layers), 3)
     figure, panels = new_panels(
         len(layers), columns=columns, width=9 / columns if columns > 1 else 6.5, height=2.6 if columns > 1 else 3.6,
@@ -80,12 +85,20 @@ def _figure(profiles: pd.DataFrame) -> Figure:
     return figure
 
 
+def _shown_layers(profiles: pd.DataFrame) -> list[int]:
+    """Return the layers that have a panel."""
+    layers = sorted(profiles["layer"].unique().tolist())
+    most = min(len(layers), MOST_LAYERS)
+    return [layers[round(place * (len(layers) - 1) / max(most - 1, 1))] for place in range(most)]
+
+
 def _panel(axes: Axes, layer: pd.DataFrame) -> None:
     from headwise.showing.drawing import CHANCE, palette
 
-    chosen = sorted(_departures(layer).index[:TOLD_APART])
+    furthest = _departures(layer).index
+    chosen = sorted(furthest[:TOLD_APART])
     colours = dict(zip(chosen, palette(len(chosen)), strict=True))
-    for head, profile in layer.groupby("head"):
+    for head, profile in layer[layer["head"].isin(furthest[:MOST_LINES])].groupby("head"):
         line = binned(profile).query("value > 0")
         told = head in colours
         axes.plot(
@@ -121,6 +134,12 @@ def _text(profiles: pd.DataFrame) -> str:
     coloured = (
         f" In each layer the {TOLD_APART} heads furthest from chance have colours, the others are pale." if many else ""
     )
+    every, shown = profiles["layer"].nunique(), _shown_layers(profiles)
+    heads = profiles.groupby("layer")["head"].nunique().max()
+    if every > len(shown):
+        coloured += f" Of {every} layers {len(shown)} are drawn, spread evenly over them."
+    if heads > MOST_LINES:
+        coloured += f" Of {heads} heads of a layer the {MOST_LINES} furthest from chance are drawn."
     return (
         "The mean weight that a token gives to the token so many places back (0: itself"
         f"{'; negative: ahead' if (profiles['distance'] < 0).any() else ''}), over all rows. Both axes are "

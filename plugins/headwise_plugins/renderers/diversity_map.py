@@ -23,6 +23,8 @@ ANNOTATED_HEADS = 16
 """Heads up to which the map has its numbers in the cells."""
 NAMED_HEADS = 40
 """Heads up to which columns are named too, and every point."""
+DRAWN_ONE_BY_ONE = 144
+"""Heads up to which each cell of the map is a shape and each row has its name; of more the map is an image."""
 
 
 def render(run: Run) -> Iterator[Section]:
@@ -94,10 +96,13 @@ def _section(run: Run, analyzer: str, told: dict[str, Any], distances: pd.DataFr
             f"{nearest}.",
         ),
     )
+    many = " Of so many heads the map names none; their distances are in pairs.parquet." if (
+        len(distances) > DRAWN_ONE_BY_ONE) else ""  # fmt: skip
     text = (
         f"{summary} {nearest}. In the map heads that attend alike stand side by side; the tree joins the nearest first "
         f"(average linkage). On the plane (classical multidimensional scaling) heads that attend alike lie close "
         f"together; it shows {share:.0%} of the distances, so mind the rest, and its axes have no meaning of their own."
+        + many
     )
     return Section(title=title, text=text, pictures=pictures)
 
@@ -166,9 +171,12 @@ def _clustered(distances: pd.DataFrame, groups: pd.Series[str], analyzer: str, u
 
     count = len(distances)
     condensed = squareform(distances.to_numpy(), checks=False)
-    tree = optimal_leaf_ordering(linkage(condensed, "average"), condensed)
+    many = count > DRAWN_ONE_BY_ONE
+    tree = linkage(condensed, "average")
+    if not many:  # it takes the cube of their number
+        tree = optimal_leaf_ordering(tree, condensed)
     side = min(max(0.42 * count, 3.0), 6.6)
-    figure = new_figure(side + 2.2, max(side, 0.07 * count) + 0.9)
+    figure = new_figure(side + 2.2, side + 0.9 if many else max(side, 0.07 * count) + 0.9)
     headline(figure, f"Distances between heads ({analyzer})")
     branches, strip, cells = figure.subplots(1, 3, width_ratios=[0.9, 0.16, side])
     with mpl.rc_context({"lines.linewidth": 0.9}):
@@ -177,6 +185,10 @@ def _clustered(distances: pd.DataFrame, groups: pd.Series[str], analyzer: str, u
     branches.invert_yaxis()
     branches.set_axis_off()
     names = distances.index[order]
+    _strip(strip, groups[names])
+    if many:
+        _as_image(cells, distances.loc[names, names].to_numpy(), unit)
+        return figure
     sns.heatmap(
         distances.loc[names, names], ax=cells, cmap="rocket_r", vmin=0, annot=count <= ANNOTATED_HEADS, fmt=".2f",
         annot_kws={"fontsize": 8}, linewidths=0.8 if count <= NAMED_HEADS else 0,
@@ -187,17 +199,30 @@ def _clustered(distances: pd.DataFrame, groups: pd.Series[str], analyzer: str, u
     cells.tick_params(length=0, labelsize=8.5 if count <= NAMED_HEADS else 5)
     cells.tick_params(axis="y", labelrotation=0)
     cells.tick_params(axis="x", labelrotation=0 if count <= ANNOTATED_HEADS else 90)
-    _strip(strip, groups[names])
     return figure
+
+
+def _as_image(axes: Axes, distances: Floats, unit: str) -> None:
+    """Draw the cells of many heads as one image, heads by heads, without their names."""
+    import seaborn as sns
+
+    image = axes.imshow(
+        distances, cmap=sns.color_palette("rocket_r", as_cmap=True), vmin=0, aspect="auto", interpolation="antialiased"
+    )
+    axes.set(xticks=[], yticks=[], ylabel="", xlabel=f"{len(distances):,} heads, each a row and a column")
+    axes.figure.colorbar(image, ax=axes, label=f"distance{_in_unit(unit)}", shrink=0.7, aspect=25)
 
 
 def _strip(axes: Axes, groups: pd.Series[str]) -> None:
     """Draw a strip of the heads' colours along the map, with a legend below."""
+    from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
     colours = _colours(groups)
-    for place, kind in enumerate(groups):
-        axes.axhspan(place, place + 1, color=colours[kind], linewidth=0)
+    kinds = list(colours)
+    codes = [[kinds.index(kind)] for kind in groups]
+    axes.pcolormesh(codes, cmap=ListedColormap(list(colours.values())), vmin=-0.5, vmax=len(kinds) - 0.5,
+                    rasterized=len(groups) > DRAWN_ONE_BY_ONE)  # fmt: skip
     axes.set(xlim=(0, 1), ylim=(len(groups), 0))
     axes.set_axis_off()
     used = [kind for kind in colours if (groups == kind).any()]

@@ -70,12 +70,12 @@ class Layout:
 
 
 def render(run: Run) -> Iterator[Section]:
-    """Yield one section for each kept window, and head, with one picture."""
+    """Yield one section for each kept window, and head (of some heads, where somebody asked for them)."""
     from headwise.showing.fonts import drawable
 
     for place, (document, window) in enumerate(run.kept.itertuples(index=False)):
         tokens = [drawable(token) or " " for token in run.window_texts(document, window)]
-        for head, weights in run.matrices(document, window):
+        for head, weights in run.matrices(document, window, run.asked_for or None):
             picture = Picture(
                 name=f"heat-map-{place:03d}-{document}-w{window}-{head}",
                 figure=heat_map(weights, tokens, title=f"{head}   {drawable(document)}, window {window}"),

@@ -22,7 +22,9 @@ MOST_HEADS = 16
 SHOWN_HEADS = 12
 """Heads whose intervals are shown where there are more than fit."""
 MOST_PANELS = 12
-"""Measurements that are drawn with their intervals, where there are more."""
+"""Measurements that are drawn with their intervals, or on grids of many heads, where there are more."""
+NAMED_EVERY = 4
+"""Of more layers or heads one of so many is named."""
 MARKS = ((1, "^"), (-1, "v"))
 
 
@@ -149,7 +151,7 @@ def _grids(evidence: pd.DataFrame) -> Figure:
     from headwise.format import format_value
     from headwise.showing.drawing import new_panels
 
-    analyzers = evidence["analyzer"].unique().tolist()
+    analyzers = _telling(evidence)
     layers, heads = evidence["layer"].nunique(), evidence["head"].nunique()
     height = min(max(2.45 * layers / heads, 1.0), 4.5) + 0.75
     figure, panels = new_panels(
@@ -165,25 +167,39 @@ def _grids(evidence: pd.DataFrame) -> Figure:
 
 
 def _grid(axes: Axes, group: pd.DataFrame, *, annotated: bool) -> None:
+    """Draw one analyzer, not by seaborn.heatmap, which keeps 80 MB for each panel to see whether ticks overlap."""
     import seaborn as sns
 
-    from headwise.showing.drawing import DIVERGING, write_readably
+    from headwise.showing.drawing import DIVERGING, text_colours
 
     def wide(column: str) -> pd.DataFrame:
         return group.pivot_table(index="layer", columns="head", values=column)
 
-    excess = wide("excess")
+    excess, values = wide("excess"), wide("value").to_numpy()
     most = _reach(group)
-    sns.heatmap(
-        excess, ax=axes, cmap=DIVERGING, vmin=-most, vmax=most, linewidths=0.4, linecolor="white",
-        annot=wide("value").map(_short) if annotated else None, fmt="", annot_kws={"fontsize": 5.2},
-        cbar_kws={"shrink": 0.8, "aspect": 25, "pad": 0.02, "ticks": [-most, 0, most], "format": _signed},
+    cells = axes.pcolormesh(
+        excess.to_numpy(), cmap=sns.color_palette(DIVERGING, as_cmap=True), vmin=-most, vmax=most, linewidth=0.4,
+        edgecolors="white" if annotated else "none", rasterized=not annotated,
     )  # fmt: skip
-    write_readably(axes)
-    _mark(axes, wide("side").to_numpy(), size=1.7, inset=0.11)
+    rows, columns = excess.shape
+    if annotated:
+        colours = text_colours(cells.to_rgba(excess.to_numpy()).reshape(-1, 4))
+        for place, (value, colour) in enumerate(zip(values.ravel(), colours, strict=True)):
+            if value == value:  # noqa: PLR0124  # not NaN: layers may have fewer heads
+                axes.text(place % columns + 0.5, place // columns + 0.5, _short(float(value)), color=tuple(colour),
+                          fontsize=5.2, ha="center", va="center")  # fmt: skip
+    _mark(axes, wide("side").fillna(0).to_numpy(), size=1.7 if annotated else 1.2, inset=0.11)
+    bar = axes.figure.colorbar(cells, ax=axes, shrink=0.8, aspect=25, pad=0.02, ticks=[-most, 0, most],
+                               format=_signed)  # fmt: skip
+    bar.ax.tick_params(length=2, labelsize=7)
+    bar.outline.set_visible(False)
+    axes.set(xlim=(0, columns), ylim=(rows, 0))
+    for set_ticks, names in ((axes.set_xticks, excess.columns), (axes.set_yticks, excess.index)):
+        step = 1 if len(names) <= MOST_HEADS else NAMED_EVERY
+        set_ticks([place + 0.5 for place in range(0, len(names), step)], [str(name) for name in names[::step]])
+    axes.spines[:].set_visible(False)
     axes.set_xlabel("head", fontsize=8.5)
     axes.tick_params(length=0, labelrotation=0, labelsize=7)
-    axes.figure.axes[-1].tick_params(length=2, labelsize=7)
 
 
 def _signed(value: float, _place: int) -> str:
@@ -218,7 +234,7 @@ def _intervals(evidence: pd.DataFrame) -> Figure:
 
 
 def _telling(evidence: pd.DataFrame) -> list[str]:
-    """Return the analyzers whose values are drawn with their intervals, in their order: those that tell most heads."""
+    """Return the analyzers that are drawn where not all can be, in their order: those that tell most heads."""
     clear = evidence["side"].ne(0).groupby(evidence["analyzer"], sort=False).sum()
     if len(clear) <= MOST_PANELS:
         return clear.index.tolist()

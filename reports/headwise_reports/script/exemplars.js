@@ -57,6 +57,20 @@ export class Exemplars {
     document.getElementById("exemplar-view").hidden = false;
   }
 
+  /** Whether the page carries rows of a head. */
+  has(head) {
+    return this.#carried.has(head);
+  }
+
+  /** Shows the rows of a head, and goes there. */
+  async choose(head) {
+    this.head.value = String(head);
+    this.#offerAnalyzers();
+    await this.show();
+    document.getElementById("exemplars").scrollIntoView();
+    this.head.focus({ preventScroll: true });
+  }
+
   /** Shows the rows of the chosen head and analyzer. */
   async show() {
     const [head, analyzer] = [Number(this.head.value), this.analyzer.value];

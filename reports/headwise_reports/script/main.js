@@ -1,6 +1,8 @@
 /** Brings the page to life: one selection, and the views that show it. */
 import { Choosers } from "./choosers.js";
 import { Exemplars } from "./exemplars.js";
+import { HeadFilter } from "./head_filter.js";
+import { HeadMap } from "./head_map.js";
 import { HeatMap } from "./heat_map.js";
 import { ReadingView } from "./reading.js";
 import { Scale } from "./scale.js";
@@ -47,9 +49,14 @@ async function startExemplars({ exemplars, heads, first_head: first, noun }) {
   const view = new Exemplars(exemplars, heads, noun, first);
   Scale.onChange(() => view.redraw());
   await view.show();
+  return view;
 }
 
 const data = JSON.parse(document.getElementById("data").textContent);
 if (data.windows.length) await start(data);
-if (data.exemplars.windows.length) await startExemplars(data);
+const exemplars = data.exemplars.windows.length ? await startExemplars(data) : null;
+if (document.getElementById("head-table")) {
+  new HeadFilter();
+  new HeadMap(exemplars);
+}
 document.documentElement.dataset.ready = "true";

@@ -198,7 +198,7 @@ def write_run(path: Path, texts: Mapping[str, str], layers: int, heads: int) -> 
     folder = RunFolder.begin(path, {"confidence": 0.95, "resamples": 200, "seed": 0}, {})
     tokens = pd.DataFrame(
         [
-            (name, 0, n, token, n, n, n + 1, not token.isalnum(), *[False] * 5)
+            (name, 0, n, token, n, n, n + 1, not token.isalnum(), *[False] * 6)
             for name, own in documents.items()
             for n, token in enumerate(own)
         ],
@@ -222,8 +222,11 @@ def write_run(path: Path, texts: Mapping[str, str], layers: int, heads: int) -> 
     for name, (frame, schema) in frames.items():
         folder.write_table(name, pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
     _write_attention(path / "attention" / "part-00000.parquet", weights, places)
-    folder.finish("train", ["training.parquet", "tokens.parquet"], layers=layers, heads=heads)
-    folder.finish("export", ["attention/part-00000.parquet"], kept=[[name, 0] for name in documents])
+    group = {"name": "", "layers": list(range(layers)), "modules": [f"layers.{layer}" for layer in range(layers)],
+             "counts": [heads] * layers, "kind": "self-attention"}  # fmt: skip
+    folder.finish("train", ["training.parquet", "tokens.parquet"], layers=layers, heads=heads, groups=[group])
+    kept = [[name, 0] for name in documents]
+    folder.finish("export", ["attention/part-00000.parquet"], keep="all", kept=kept, windows=len(kept))
     told = [{"name": name, "unit": unit, "summary": name, "kind": "row", "sentence": "has {value}"}
             for name, unit in ANALYZERS.items()]  # fmt: skip
     told.append({"name": "hellinger", "unit": "distance", "summary": "Hellinger distance", "kind": "pair"})

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     help="Kind of picture files.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the pictures.  [default: RUN/figures]")
+@click.option("--heads", metavar="NAMES", help="Heads to draw heat maps of, for instance L3H5,L20H1  [default: all]")
 @quiet_option
 @json_option
 @strict_option
-def command(run: Path, figure_format: FigureFormat, output: Path | None, as_json: bool, strict: bool) -> None:
+def command(
+    run: Path, figure_format: FigureFormat, output: Path | None, heads: str | None, as_json: bool, strict: bool
+) -> None:
     """Write every picture of RUN as a file, and the heat map of each head on each window that was kept.
 
     The files need no font of the reader's: Chinese shows everywhere.
@@ -36,11 +39,12 @@ def command(run: Path, figure_format: FigureFormat, output: Path | None, as_json
     Examples:
       headwise figures runs/shuihu-passages-reader
       headwise figures runs/shuihu-passages-reader --format svg --output pictures
+      headwise figures runs/shuihu-passages-reader --heads L0H1,L2
     """
     from headwise.pipeline import Pipeline
 
     folder = output or run / "figures"
-    written = Pipeline.resume(run, strict=strict).draw(folder, figure_format)
+    written = Pipeline.resume(run, strict=strict).draw(folder, figure_format, heads)
     if as_json:
         show_json({"run": str(run), "figures": [str(path) for path in written]})
     else:

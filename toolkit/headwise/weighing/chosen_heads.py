@@ -1,0 +1,110 @@
+"""Which heads a report shows in detail: all of few; of many a choice that is told, or those that somebody asks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headwise.errors import SettingsError, UnknownNameError
+from headwise.observing.block import HeadName
+
+if TYPE_CHECKING:
+    from headwise.run import Run
+    from headwise.weighing.summary import HeadSummary
+
+DETAILED = 48
+"""Heads that a report shows in detail, at most, unless more are asked for by name."""
+SPREAD = 16
+"""How many of these are spread evenly over the others, whatever they do."""
+NAME = re.compile(r"L(\d+)H(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenHeads:
+    """The heads that are shown in detail."""
+
+    places: tuple[int, ...]
+    """Their places among all heads of the run, ascending."""
+    sentence: str
+    """How they were chosen; '' where they are all heads."""
+
+
+def choose_heads(run: Run, heads: Sequence[HeadSummary], most: int = DETAILED) -> ChosenHeads:
+    """Choose the heads to show in detail, at most so many, or exactly those that were asked for.
+
+    First the clearest head of each role, then those whose roles are clearest, and last some that are spread evenly
+    over the rest, whatever they do. A role is as clear as the lower end of its interval lies above chance.
+    """
+    if run.asked_for:
+        wanted = set(run.asked_for)
+        places = tuple(place for place, head in enumerate(heads) if head.name in wanted)
+        return ChosenHeads(places, f"Details are shown of the {len(places)} heads that were asked for. {_others(run)}")
+    if len(heads) <= most:
+        return ChosenHeads(tuple(range(len(heads))), "")
+    clearness = _clearness(run)
+    clear = sorted((place for place, head in enumerate(heads) if head.clear),
+                   key=lambda place: -clearness.get(heads[place].name, 0.0))  # fmt: skip
+    of_roles = list({heads[place].role: place for place in reversed(clear)}.values())[:most]
+    rest = [place for place in clear if place not in set(of_roles)]
+    clearest = rest[: max(most - SPREAD - len(of_roles), 0)]
+    taken = {*of_roles, *clearest}
+    others = [place for place in range(len(heads)) if place not in taken]
+    spread = [others[index] for index in np.linspace(0, len(others) - 1, most - len(taken)).round().astype(int)]
+    told = [(len(of_roles), "the clearest of each role"), (len(clearest), "those whose roles are clearest next"),
+            (len(spread), "some spread evenly over the others")]  # fmt: skip
+    listed = ", ".join(f"{what} ({count})" for count, what in told if count)
+    sentence = (
+        f"Rows to look at, reading view and heat maps are shown of {most} of the {len(heads):,} heads, a choice: "
+        f"{listed}. {_others(run)}"
+    )
+    return ChosenHeads(tuple(sorted({*taken, *spread})), sentence)
+
+
+def _others(run: Run) -> str:
+    return (
+        f"`headwise report {run.path.name} --heads L0H1,L2H3` shows others, and `headwise figures` draws them; what "
+        "every head does is in the table."
+    )
+
+
+def _clearness(run: Run) -> dict[HeadName, float]:
+    """Return how far the lower end of the interval that earns a head its role lies above even attention."""
+    evidence = run.evidence(reading=None)
+    earned = evidence[evidence["role"] != ""].groupby(["layer", "head"], as_index=False)["low"].max()
+    columns = (earned[name].tolist() for name in ("layer", "head", "low"))
+    return {HeadName(layer, head): low for layer, head, low in zip(*columns, strict=True)}
+
+
+def named_heads(text: str, known: Sequence[HeadName]) -> tuple[HeadName, ...]:
+    """Return the heads that a text such as 'L3H5,L20H1' names, each once; a layer alone names all its heads.
+
+    Raises:
+        SettingsError: it is no such text.
+        UnknownNameError: there is no such head.
+
+    >>> known = [HeadName(0, 0), HeadName(0, 1), HeadName(1, 0)]
+    >>> [str(name) for name in named_heads("l1h0, L0", known)]
+    ['L1H0', 'L0H0', 'L0H1']
+    """
+    found: dict[HeadName, None] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        whole = re.fullmatch(r"L(\d+)", part, re.IGNORECASE)
+        match = NAME.fullmatch(part)
+        if whole:
+            named = [name for name in known if name.layer == int(whole[1])]
+        elif match:
+            named = [name for name in known if name == (int(match[1]), int(match[2]))]
+        else:
+            message = f"'{part}' is no name of a head; heads are called L3H5 (layer 3, head 5), parted by commas"
+            raise SettingsError(message)
+        if not named:
+            raise UnknownNameError("head", part, [str(name) for name in known])
+        found |= dict.fromkeys(named)
+    if not found:
+        message = "--heads names no head; heads are called L3H5 (layer 3, head 5), parted by commas"
+        raise SettingsError(message)
+    return tuple(found)
