@@ -36,7 +36,11 @@ class _Running:
 
 
 class RunningModules:
-    """The modules of one model that are in their forward now, outermost first, and the calls of this run so far."""
+    """The modules of one model that are in their forward now, outermost first, and the calls of this run so far.
+
+    A call is cross-attention where the module that makes it was given a second text with as many tokens as there are
+    keys. What a module was given by name is known when it ends, so this is told then.
+    """
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._names = {id(module): name or type(module).__name__ for name, module in model.named_modules()}
@@ -111,13 +115,17 @@ def _windows(given: torch.Tensor) -> int:
 
 
 def _second_texts(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
-    """Return what a module was given that keys may be of, other than the text of its queries."""
+    """Return what a module was given that keys may be of, other than the text of its queries.
+
+    That is a tensor that its forward names as one of `SECOND_TEXT`; for nn.MultiheadAttention, a key that is not its
+    query. A cache of keys and values is none: it holds the text of the queries, or of a second text that is given, too.
+    """
     if isinstance(module, torch.nn.MultiheadAttention):
         given = dict(zip(("query", "key"), args, strict=False)) | dict(kwargs)
         return [] if given["key"] is given["query"] else [given["key"]]
     try:
         given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
     except (TypeError, ValueError):  # a forward without a signature: then only what was named tells
-        given = dict(kwargs)
-    named = {**given, **given.get("kwargs", {})}
+        given = {}
+    named = {**given, **kwargs}
     return [named[name] for name in SECOND_TEXT if isinstance(named.get(name), torch.Tensor)]
