@@ -1,0 +1,87 @@
+"""All built-in analyzers in one pass give what each gives by itself, in both readings, whatever the blocks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from headwise import Analyzer, Block, Tokens
+from headwise.measuring.first_key import without_first_key
+from headwise.measuring.measure import ALL_KEYS, WITHOUT_FIRST_KEY, Measuring
+from headwise.measuring.preparation import parted, prepared
+from headwise.measuring.sums import DocumentSums
+from headwise.observing.block import EVEN, even_weights
+from headwise.registry import Offered, installed
+from headwise.tables import READINGS
+from headwise.testing import make_block, rows_of
+from headwise_corpora.shuihu_passages import documents
+
+PASSAGE = Tokens.of(next(iter(documents())))
+STRANGER = Analyzer(
+    name="stranger", unit="share", summary="", run=lambda block: block.weights.square().sum(-1),
+    rows=lambda block: block.queries > 1,
+)  # fmt: skip
+
+
+def every_analyzer() -> list[Offered]:
+    """All analyzers of rows whose libraries are installed, prepared on the passages, and a stranger's beside them."""
+    present, _ = parted([one for one in installed().offered("analyzer") if isinstance(one.value, Analyzer)])
+    ready, failures = prepared(present, lambda: map(Tokens.of, documents()), {})
+    assert not failures
+    return [*ready, replace(ready[0], value=STRANGER)]
+
+
+def with_even(block: Block) -> Block:
+    """Return the block with the even head behind its own."""
+    weights = torch.cat([block.weights, even_weights(block.visible)[None]])
+    return replace(block, weights=weights, heads=(*block.heads, EVEN))
+
+
+def measured(offered: list[Offered], block: Block, rows: int) -> DocumentSums:
+    """Measure a block in pieces of so many rows."""
+    measuring = Measuring.of(offered, strict=True, readings=READINGS)
+    sums = measuring.start(len(block.heads) - 1)
+    for first in range(0, len(block.queries), rows):
+        piece = rows_of(block, first, min(first + rows, len(block.queries)))
+        measuring.add(sums, piece, torch.zeros_like(piece.queries))
+    return sums
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 2.0, 12.0])
+@pytest.mark.parametrize("causal", [True, False])
+def test_one_pass_gives_what_each_gives_by_itself(causal: bool, sharpness: float) -> None:
+    """The mean over the rows that count, of each analyzer's own function in float32, and how many rows count."""
+    offered = every_analyzer()
+    tokens = PASSAGE.padded(len(PASSAGE) + 2)
+    block = with_even(make_block(tokens, causal=causal, sharpness=sharpness, seed=int(sharpness)))
+    rest = without_first_key(block, own=4).block
+    sums = measured(offered, block, len(tokens))
+    for reading, seen in ((ALL_KEYS, block), (WITHOUT_FIRST_KEY, rest)):
+        kept = sums.readings[reading]
+        for number, one in enumerate(offered):
+            analyzer = one.value
+            assert isinstance(analyzer, Analyzer)
+            counts = seen.visible.any(-1) if reading == WITHOUT_FIRST_KEY else torch.ones(len(tokens), dtype=torch.bool)
+            counts = counts if analyzer.rows is None else counts & analyzer.rows(seen)
+            values = analyzer.run(seen)[:, counts].double().sum(-1)
+            assert int(kept.rows[number, 0]) == int(counts.sum()), (analyzer.name, reading)
+            scale = max(1.0, float(counts.sum())) * (len(tokens) if analyzer.unit == "tokens" else 1)
+            difference = (kept.sums[number, :, 0] - values).abs().max() / scale
+            assert float(difference) < 1e-6, (analyzer.name, reading)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_no_number_depends_on_the_size_of_the_blocks(causal: bool) -> None:
+    """A passage in blocks of one row, of seven and of all, in both readings: means agree to a millionth."""
+    offered = every_analyzer()
+    block = with_even(make_block(PASSAGE, causal=causal, seed=3))
+    whole = measured(offered, block, len(PASSAGE))
+    for size in (1, 7):
+        parts = measured(offered, block, size)
+        for reading in READINGS:
+            kept, again = whole.readings[reading], parts.readings[reading]
+            assert torch.equal(kept.rows, again.rows)
+            means, others = (part.sums / part.rows[:, None].clamp(min=1) for part in (kept, again))
+            torch.testing.assert_close(means, others, rtol=1e-6, atol=1e-6)
