@@ -135,7 +135,7 @@ def by_filter(frame: pd.DataFrame) -> float:
 def main() -> None:
     """Measure all in turn and show the rates."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tokens", type=int, default=512, help="tokens of the window")
+    parser.add_argument("--tokens", type=int, default=1024, help="tokens of the window")
     seen, tokens = observed(parser.parse_args().tokens)
     blocks = list(seen.blocks(tokens, even=True))
     frame, memory = long_form(blocks), torch.rand(READ)

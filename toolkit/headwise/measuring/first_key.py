@@ -46,10 +46,10 @@ def without_first_key(block: Block, own: int) -> WithoutFirstKey:
     weights = torch.empty_like(block.weights[: own + 1])  # (own heads + 1, queries, keys)
     left = torch.empty_like(weights[..., 0])  # (own heads + 1, queries)
     for part in few_heads(block.weights[:own]):
-        rest = weights[:own][part].copy_(block.weights[:own][part])
-        rest[..., first] = 0
-        sums = rest.sum(-1, keepdim=True)  # not 1 - left out, which would cancel
-        rest /= sums.masked_fill_(sums == 0, 1)
+        others = weights[:own][part].copy_(block.weights[:own][part])  # (some heads, queries, keys)
+        others[..., first] = 0
+        sums = others.sum(-1, keepdim=True)  # not 1 - left out, which would cancel
+        others /= sums.masked_fill_(sums == 0, 1)
         left[:own][part] = sums[..., 0]
     even = block.weights[-1].sum(-1) - block.weights[-1, :, first]  # of so few parts that it does not cancel
     left[-1] = even.masked_fill_(even == 0, 1)
