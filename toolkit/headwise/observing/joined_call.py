@@ -5,6 +5,7 @@ The keys of a step begin with those of the step before, so each key is kept once
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -91,7 +92,8 @@ class JoinedCall:
 
     def _steps_of(self, start: int, stop: int) -> Iterator[tuple[Step, slice]]:
         """Yield the steps that have some of these rows, with the rows, counted within the step."""
-        for step in self.steps:
+        first = bisect_right(self.steps, start, key=lambda step: step.start) - 1
+        for step in self.steps[max(first, 0) : bisect_left(self.steps, stop, key=lambda step: step.start)]:
             part = slice(max(start - step.start, 0), min(stop - step.start, step.sight.queries))
             if part.start < part.stop:
                 yield step, part

@@ -63,7 +63,6 @@ class Watch:
     running: RunningModules
     unseen: Unseen
     calls: int = 0
-    _mask: torch.Tensor | None = None
 
     def tell(self, given: KernelInput, output: torch.Tensor | None, at: torch.nn.Module) -> torch.Tensor | None:
         """Tell of a call that the module `at` makes; return what takes the place of the output."""
@@ -73,7 +72,7 @@ class Watch:
             self.running.site(name, heads.key.shape[-2]),
             heads.query.detach(),
             heads.key.detach(),
-            self._kept_once(heads.mask),
+            None if heads.mask is None else heads.mask.detach(),
             given.is_causal,
             1 / math.sqrt(given.query.shape[-1]) if given.scale is None else given.scale,
         )
@@ -91,13 +90,3 @@ class Watch:
         """Tell of attention that was seen; return what takes the place of the output."""
         self.calls += 1
         return self.watcher(KernelCall(*self.running.next_call(), attention, value, output, dropout))
-
-    def _kept_once(self, mask: torch.Tensor | None) -> torch.Tensor | None:
-        """Return a mask, or the one of the call before where they are equal: models make one for each layer."""
-        if mask is None:
-            return None
-        mask, before = mask.detach(), self._mask
-        if before is not None and (mask is before or (mask.dtype == before.dtype and torch.equal(mask, before))):
-            return before
-        self._mask = mask
-        return mask
