@@ -184,11 +184,11 @@ def write_report(run: Path) -> None:
     sections, last = [], time.perf_counter()
     for renderer, section in render(opened, installed(), strict=True, page_only=True):
         now = time.perf_counter()
-        print(f"  {renderer.name}: {now - last:.1f} s, {peak()}")
+        Console().print(f"  {renderer.name}: {now - last:.1f} s, {peak()}")
         last = now
         sections.append(section)
     write(opened, sections, run / "report.html")
-    print(f"  the page: {time.perf_counter() - last:.1f} s, {peak()}")
+    Console().print(f"  the page: {time.perf_counter() - last:.1f} s, {peak()}")
 
 
 def seconds_to_ready(page: Path) -> list[float]:
@@ -211,8 +211,8 @@ def seconds_to_ready(page: Path) -> list[float]:
 
 def main() -> None:
     """Make the run and its page, and show bytes and seconds."""
-    layers, heads, length = map(int, sys.argv[1:4]) if len(sys.argv) > 3 else (32, 32, 512)  # noqa: PLR2004
-    place = Path(sys.argv[4]) if len(sys.argv) > 4 else Path(tempfile.mkdtemp())  # noqa: PLR2004
+    layers, heads, length = map(int, sys.argv[1:4]) if len(sys.argv) > 3 else (32, 32, 512)
+    place = Path(sys.argv[4]) if len(sys.argv) > 4 else Path(tempfile.mkdtemp())
     if not (place / "run").exists():
         make_run(place / "run", layers, heads, length)
     start = time.perf_counter()

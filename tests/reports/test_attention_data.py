@@ -102,7 +102,7 @@ def test_of_long_windows_the_first_part_is_shown(make_run: MakeRun, monkeypatch:
     run = make_run({"一": "天子駕坐紫宸殿"}, heads=2)
     (window,) = embed(run, EVERY).windows
     assert (window.texts, window.length, window.queries, window.keys) == (tuple("天子駕坐紫"), 7, 5, 5)
-    assert f"it shows the first 5." in " ".join(kept_sentences(run, embed(run, EVERY)))
+    assert "it shows the first 5." in " ".join(kept_sentences(run, embed(run, EVERY)))
     np.testing.assert_allclose(decoded(window.heads[0], (5, 5)), run.matrix("一", 0, 0)[:5, :5], atol=0.01)
 
 
