@@ -121,12 +121,17 @@ def _taken(row: pd.Series[float], what: str) -> str:
 def kept_sentences(run: Run, embedded: EmbeddedAttention) -> list[str]:
     """Say which windows can be read on the page, where it is not all of them."""
     every = "The measurements have seen every window."
+    too_long = _too_long(run)
+    if not embedded.kept and too_long:
+        return [f"{too_long} So there is no text and no heat map to read here. {every}"]
     if not embedded.kept:
         again = f"`headwise export {run.path.name} --keep sample`"
         return [f"This run keeps no attention in full, so there is none to read here; {again} keeps some. {every}"]
     said = []
     if embedded.kept < embedded.total:
         said.append(f"This is a sample: {embedded.kept} of {embedded.total} windows are kept in full. {every}")
+    if too_long:
+        said.append(too_long)
     small = "To keep this page small"
     if len(embedded.windows) < embedded.kept:
         shown = ", ".join(f"{window.document} {window.number}" for window in embedded.windows) or "none fits"
@@ -141,11 +146,25 @@ def kept_sentences(run: Run, embedded: EmbeddedAttention) -> list[str]:
     return said
 
 
+def _too_long(run: Run) -> str:
+    """Say which windows cannot be kept in full; '' where all can."""
+    step = run.manifest["steps"]["export"]
+    count = step.get("too_long", 0) if step["keep"] == "sample" else 0
+    if not count:
+        return ""
+    which = "Every window" if count == step["windows"] else f"Each of {counted(count, 'longer window')}"
+    edges = f"`headwise export {run.path.name} --edges 8` keeps the largest weights of each row instead."
+    kept = f"The {run.manifest['steps']['edges']['largest']} largest weights of each row are in the folder `edges`."
+    told = kept if "edges" in run.manifest["steps"] else edges
+    return f"{which} of this run has more weights than are kept in full. {told}"
+
+
 def provenance(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return what the run was made from and with, as titled lists of names and values."""
     manifest = run.manifest
     steps: dict[str, dict[str, Any]] = manifest["steps"]
-    wanted = {"tokens": "Corpus", "train": "Model", "model": "Model", "export": "Attention kept"}
+    wanted = {"tokens": "Corpus", "train": "Model", "model": "Model", "export": "Attention kept",
+              "edges": "Edges kept"}  # fmt: skip
     groups = [
         (title, [(name, _told(value)) for name, value in steps[step].items() if not isinstance(value, dict | list)])
         for step, title in wanted.items()

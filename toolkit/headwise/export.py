@@ -31,7 +31,7 @@ Keep = Literal["all", "sample", "none"]
 SAMPLE_WINDOWS = 64
 """Windows of a sample, at most."""
 SAMPLE_WEIGHTS = 2**28
-"""Weights of a sample, at most (1 GiB); one window is the least."""
+"""Weights of a sample, at most (1 GiB); of a longer window there is no sample, only its measurements and edges."""
 ROW_GROUP_WEIGHTS = 2**28
 """Weights of a row group, at most (1 GiB): only a very long document that is kept whole needs more than one."""
 PART_WEIGHTS = 2**24
@@ -41,16 +41,39 @@ PART_WEIGHTS = 2**24
 def chosen_windows(lengths: Mapping[str, int], context: int, keep: Keep, heads: int) -> list[tuple[str, int]]:
     """Return the (document, window) pairs that are kept in full, in order: all, an even sample, or none.
 
+    A window that has more weights than a sample may have is in no sample.
+
     >>> chosen_windows({"a": 300, "b": 100}, context=128, keep="all", heads=4)
     [('a', 0), ('a', 1), ('a', 2), ('b', 0)]
     """
-    every = [(name, window) for name, length in lengths.items() for window in range(-(-length // context))]
+    every = {
+        (name, window): heads * min(context, length - window * context) ** 2
+        for name, length in lengths.items()
+        for window in range(-(-length // context))
+    }  # (document, window) -> weights
     if keep == "none":
         return []
-    most = min(SAMPLE_WINDOWS, max(1, SAMPLE_WEIGHTS // (heads * context**2)))
-    if keep == "all" or len(every) <= most:
-        return every
-    return [every[index] for index in np.linspace(0, len(every) - 1, most).round().astype(int)]
+    if keep == "all":
+        return list(every)
+    fitting = [window for window, weights in every.items() if weights <= SAMPLE_WEIGHTS]
+    for most in range(min(SAMPLE_WINDOWS, len(fitting)), 0, -1):
+        chosen = [fitting[index] for index in np.linspace(0, len(fitting) - 1, most).round().astype(int)]
+        if sum(every[window] for window in chosen) <= SAMPLE_WEIGHTS:
+            return chosen
+    return []
+
+
+def too_long(lengths: Mapping[str, int], context: int, heads: int) -> int:
+    """Return how many windows have more weights than a sample may have.
+
+    >>> too_long({"a": 40_000, "b": 100}, context=16_384, heads=144)
+    3
+    """
+    whole = heads * context**2 > SAMPLE_WEIGHTS
+    rests = (length % context for length in lengths.values())
+    return sum(heads * rest**2 > SAMPLE_WEIGHTS for rest in rests) + whole * sum(
+        length // context for length in lengths.values()
+    )
 
 
 def export_attention(

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from headwise import export, progress
+from headwise import edges, export, progress
 from headwise.contracts import ReadOptions
 from headwise.device import choose_device, deterministic
 from headwise.errors import HeadwiseError, RunFolderError, SettingsError
@@ -117,6 +117,8 @@ class Pipeline:
             self.make_model()
         if not self.folder.done("export"):
             self.export(self.settings.keep)
+        if self.settings.edges and not self.folder.done("edges", largest=self.settings.edges):
+            self.export_edges(self.settings.edges)
         known = analysis.fingerprint(self.registry.offered("analyzer"), self.settings.analyzers)
         if not self.folder.done("analyze", fingerprint=known):
             self.analyze()
@@ -152,7 +154,20 @@ class Pipeline:
             self.folder, loaded, store, kept, pad_to=self.first.pad_to, memory=self.memory
         )
         total = sum(-(-length // about["context"]) for length in lengths.values())
-        self._record("export", Step(files, {"keep": keep, "kept": kept, "windows": total}, stage))
+        too_long = export.too_long(lengths, about["context"], heads)
+        details = {"keep": keep, "kept": kept, "windows": total, "too_long": too_long}
+        self._record("export", Step(files, details, stage))
+
+    def export_edges(self, largest: int) -> None:
+        """Blocks -> edges: write the largest weights of each row, of every window."""
+        self._done("tokens")
+        self._done(self.first.model_step)
+        loaded = open_model(self.folder, self.registry, choose_device(self.settings.device))
+        store = TokenStore(self.folder.path / "tokens.parquet")
+        stage, files = edges.export_edges(
+            self.folder, loaded, store, largest, pad_to=self.first.pad_to, memory=self.memory
+        )
+        self._record("edges", Step(files, {"largest": largest}, stage))
 
     def analyze(self, options: Options | None = None) -> None:
         """Blocks -> measurements -> evidence: measure every window with every analyzer, and weigh the result.
@@ -275,7 +290,7 @@ class Pipeline:
 
     def _record(self, name: str, step: Step) -> None:
         """Record a step as done; what follows from it has to be done again, and what it left unfinished is gone."""
-        of_model = ("export", "analyze", "ablate")
+        of_model = ("export", "edges", "analyze", "ablate")
         making = self.first.model_step
         following = {"tokens": (making, *of_model), making: of_model}.get(name, ())
         drawn = [known for known in self.folder.manifest["steps"] if known == "report" or known.startswith("figures-")]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Collection, Iterator
-from functools import cached_property, reduce
-from operator import or_
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,16 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from headwise.attention_files import all_of, dense, of_heads, streamed, unfolded
 from headwise.errors import RunFolderError, UnknownNameError
 from headwise.observing.block import HeadName
 from headwise.observing.head_groups import HeadGroup, ModelLayer, groups_of, layers_of
 from headwise.observing.layer_groups import CROSS, DECODER
 from headwise.run_folder import RunFolder
-from headwise.tables import ATTENTION, EXEMPLARS, NULLS, READINGS
+from headwise.tables import ATTENTION, EDGES, EXEMPLARS, NULLS, READINGS
 from headwise.text.tokens import PADDING_TEXT
 from headwise.weighing.resampling import Resampling
 
-ROWS_AT_ONCE = 4096
-"""Rows of attention that are read at a time."""
 WEIGHTS_AT_ONCE = 2**26
 """Weights, of as many heads as have so many, that are read at a time (256 MiB)."""
 
@@ -151,7 +149,7 @@ class Run:
         """
         if heads is None:
             return self._frame("exemplars.parquet")
-        table = _streamed(ds.dataset(self.path / "exemplars.parquet", schema=EXEMPLARS), _of_heads(heads))
+        table = streamed(ds.dataset(self.path / "exemplars.parquet", schema=EXEMPLARS), of_heads(heads))
         exemplars: pd.DataFrame = table.to_pandas()
         return exemplars
 
@@ -202,9 +200,29 @@ class Run:
     ) -> pd.DataFrame:
         """Long form of a selection: document, window, layer, head, query, key, weight; one row for each weight."""
         table = self._attention(document=document, window=window, layer=layer, head=head)
-        row, key, weight = _unfolded(table)
+        row, key, weight = unfolded(table)
         long: pd.DataFrame = table.drop_columns(["weights", "first_key"]).to_pandas().iloc[row].reset_index(drop=True)
         return long.assign(key=key, weight=weight)
+
+    def edges(
+        self,
+        *,
+        document: str | None = None,
+        window: int | None = None,
+        layer: int | None = None,
+        head: int | None = None,
+    ) -> pd.DataFrame:
+        """The largest weights of each row, of every window: document, window, layer, head, query, key, weight.
+
+        A row's edges stand by falling weight; of equal weights the first keys are there. Only what is asked for is
+        read. Raises RunFolderError where the run keeps none.
+        """
+        if "edges" not in self.manifest["steps"]:
+            message = f"{self.path} keeps no edges; write them with `headwise export {self.path} --edges 8`"
+            raise RunFolderError(message)
+        wanted = self._selected(document=document, window=window, layer=layer, head=head)
+        edges: pd.DataFrame = self._read("edges", EDGES, wanted).to_pandas()
+        return edges
 
     def attention(self, document: str, layer: int, head: int, window: int = 0) -> pd.DataFrame:
         """Queries by keys of one head on one window, labelled with the tokens; 0 where a query cannot see a key."""
@@ -220,7 +238,7 @@ class Run:
     def matrix(self, document: str, layer: int, head: int, window: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The weights of one head on one window, float32 (queries, keys); 0 where a query cannot see a key."""
         table = self._attention(document=document, window=window, layer=layer, head=head)
-        return _dense(table)
+        return dense(table)
 
     def matrices(
         self, document: str, window: int = 0, heads: Collection[HeadName] | None = None
@@ -236,7 +254,7 @@ class Run:
             table = self._attention(document=document, window=window, layer=None, head=None, heads=part)
             for name in part:
                 mask = pc.and_(pc.equal(table["layer"], name.layer), pc.equal(table["head"], name.head))
-                yield name, _dense(table.filter(mask))
+                yield name, dense(table.filter(mask))
 
     def query_texts(self, document: str, window: int = 0, layer: int | None = None) -> list[str]:
         """The tokens that the queries of a layer are of, in one window, as texts."""
@@ -263,6 +281,14 @@ class Run:
         self, *, document: str | None, window: int | None, layer: int | None, head: int | None,
         heads: Collection[HeadName] | None = None,
     ) -> pa.Table:  # fmt: skip
+        wanted = self._selected(document=document, window=window, layer=layer, head=head)
+        table = self._read("export", ATTENTION, wanted, heads)
+        if table.num_rows == 0:
+            raise RunFolderError(self._not_kept(wanted))
+        return table
+
+    def _selected(self, *, document: str | None, layer: int | None, head: int | None, **more: Any) -> dict[str, Any]:
+        """Return the selection as given; refuse what the run does not have."""
         if document is not None and document not in self.documents:
             raise UnknownNameError("document", document, self.documents)
         heads = [name for name in self.heads if layer is None or name.layer == layer]
@@ -272,19 +298,22 @@ class Run:
         ):
             if number is not None and number not in known:
                 raise UnknownNameError(what, str(number), map(str, known))
-        wanted = {"document": document, "window": window, "layer": layer, "head": head}
+        return {"document": document, **more, "layer": layer, "head": head}
+
+    def _read(
+        self, step: str, schema: pa.Schema, wanted: dict[str, Any], heads: Collection[HeadName] | None = None
+    ) -> pa.Table:
+        """Read the rows that are wanted from the files of a step, in their order."""
         conditions = [ds.field(name) == value for name, value in wanted.items() if value is not None]
-        files = self.folder.files_of("export")
+        files = self.folder.files_of(step)
         try:
-            data = ds.dataset([str(path) for path in files], schema=ATTENTION, format="parquet")
-            table = _streamed(data, _all([*conditions, *([_of_heads(heads)] if heads is not None else [])]))
+            data = ds.dataset([str(path) for path in files], schema=schema, format="parquet")
+            return streamed(data, all_of([*conditions, *([of_heads(heads)] if heads is not None else [])]))
         except (pa.ArrowInvalid, OSError) as error:
             reason = str(error).splitlines()[0]
-            message = f"the attention of {self.path} is damaged or missing ({reason}); {self._again}"
+            what = "attention" if step == "export" else step
+            message = f"the {what} of {self.path} is damaged or missing ({reason}); {self._again}"
             raise RunFolderError(message) from None
-        if table.num_rows == 0:
-            raise RunFolderError(self._not_kept(wanted))
-        return table
 
     @property
     def _again(self) -> str:
@@ -327,46 +356,3 @@ def _chosen(frame: pd.DataFrame, **wanted: str | None) -> pd.DataFrame:
             raise UnknownNameError(column, value, known)
         frame = frame[frame[column] == value]
     return frame.reset_index(drop=True)
-
-
-def _streamed(data: ds.Dataset, wanted: ds.Expression | None) -> pa.Table:
-    """Read what is wanted, a few rows at a time: what is not wanted never stands in memory as a whole."""
-    options = ds.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
-    scanner = data.scanner(filter=wanted, batch_size=ROWS_AT_ONCE, batch_readahead=2, fragment_readahead=1,
-                           fragment_scan_options=options)  # fmt: skip
-    return scanner.to_table()
-
-
-def _of_heads(heads: Collection[HeadName]) -> ds.Expression:
-    by_layer: dict[int, list[int]] = {}
-    for name in heads:
-        by_layer.setdefault(name.layer, []).append(name.head)
-    parts = [(ds.field("layer") == layer) & ds.field("head").isin(own) for layer, own in by_layer.items()]
-    return reduce(or_, parts, ds.scalar(value=False))
-
-
-def _all(conditions: list[ds.Expression]) -> ds.Expression | None:
-    if not conditions:
-        return None
-    joined = conditions[0]
-    for condition in conditions[1:]:
-        joined = joined & condition
-    return joined
-
-
-def _unfolded(table: pa.Table) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return, for each weight of an attention table: the row it stands in, its key, and itself; each (weights,)."""
-    lists = table["weights"].combine_chunks()
-    row = pc.list_parent_indices(lists).to_numpy()
-    lengths = pc.list_value_length(lists).to_numpy()
-    starts = np.cumsum(lengths) - lengths
-    key = table["first_key"].to_numpy()[row] + np.arange(len(row)) - starts[row]
-    return row, key, lists.flatten().to_numpy(zero_copy_only=False)
-
-
-def _dense(table: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
-    row, key, weight = _unfolded(table)
-    queries = table["query"].to_numpy()
-    matrix = np.zeros((int(queries.max()) + 1, int(key.max()) + 1), dtype=np.float32)
-    matrix[queries[row], key] = weight
-    return matrix

@@ -34,6 +34,7 @@ class CommonSettings(BaseModel):
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="seed of everything random")
     device: str = Field(default="auto", description="auto, cpu, cuda or mps")
     keep: Literal["all", "sample", "none"] = Field(default="sample", description="windows kept in full")
+    edges: int = Field(default=0, ge=0, le=4096, description="largest weights kept of each row, everywhere; 0: none")
     resamples: int = Field(default=2000, ge=100, le=100_000, description="bootstrap resamples")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="confidence of the intervals")
     rules: str = Field(default="headwise", description="rule set that gives the roles")

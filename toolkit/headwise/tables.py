@@ -50,6 +50,19 @@ ATTENTION = pa.schema(
         pa.field("weights", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),
     ]
 )
+EDGES = pa.schema(
+    [
+        pa.field("document", pa.string(), nullable=False),
+        pa.field("window", pa.int32(), nullable=False),
+        pa.field("layer", pa.int16(), nullable=False),
+        pa.field("head", pa.int16(), nullable=False),
+        pa.field("query", pa.int32(), nullable=False),  # place in the window
+        pa.field("key", pa.int32(), nullable=False),  # place in the window
+        pa.field(
+            "weight", pa.float32(), nullable=False
+        ),  # one of the largest of its row, which stand by falling weight
+    ]
+)
 MEASUREMENTS = pa.schema(
     [
         pa.field("document", pa.string(), nullable=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -17,25 +18,37 @@ from headwise.commands.terminal import json_option, quiet_option, show_json
     type=click.Choice(["all", "sample", "none"]),
     help="Windows whose weights are kept in full [default: as the run was made]",
 )
+@click.option(
+    "--edges", type=click.IntRange(1, 4096), metavar="K", help="The K largest weights of each row, of every window."
+)
 @quiet_option
 @json_option
-def command(run: Path, keep: Literal["all", "sample", "none"] | None, as_json: bool) -> None:
+def command(run: Path, keep: Literal["all", "sample", "none"] | None, edges: int | None, as_json: bool) -> None:
     """Write the attention of RUN as Parquet, one row group a document, for pandas, DuckDB, Polars or anything else.
 
+    Of long windows the weights are too many to keep. --edges keeps the largest of each row instead, and leaves what is
+    kept in full as it is, unless --keep is given too.
+
     \b
-    Example:
+    Examples:
       headwise export runs/shuihu-passages-reader --keep all
+      headwise export runs/shuihu-passages-reader --edges 8
     """
     from headwise.pipeline import Pipeline
 
     pipeline = Pipeline.resume(run)
-    pipeline.export(keep or pipeline.settings.keep)
-    files = pipeline.folder.files_of("export")
-    size = sum(path.stat().st_size for path in files)
+    if keep or not (edges and pipeline.folder.done("export")):
+        pipeline.export(keep or pipeline.settings.keep)
+    if edges:
+        pipeline.export_edges(edges)
     step = pipeline.folder.manifest["steps"]["export"]
+    written = {name: pipeline.folder.files_of(name) for name in ("export", "edges")}
+    sizes = {name: sum(path.stat().st_size for path in files) for name, files in written.items()}
     if as_json:
-        show_json(
-            {"run": str(run), "files": [str(path) for path in files], "bytes": size, "windows": len(step["kept"])}
-        )
-    else:
-        click.echo(f"{len(step['kept'])} of {step['windows']} windows, {size:,} bytes: {run / 'attention'}")
+        files = [str(path) for path in chain(*written.values())]
+        show_json({"run": str(run), "files": files, "bytes": sum(sizes.values()), "windows": len(step["kept"])})
+        return
+    click.echo(f"{len(step['kept'])} of {step['windows']} windows, {sizes['export']:,} bytes: {run / 'attention'}")
+    if written["edges"]:
+        largest = pipeline.folder.manifest["steps"]["edges"]["largest"]
+        click.echo(f"The {largest} largest weights of each row, {sizes['edges']:,} bytes: {run / 'edges'}")

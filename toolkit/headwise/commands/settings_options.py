@@ -59,6 +59,7 @@ def corpus_options(command: Command) -> Command:
         click.option("--seed", type=int, help="Seed of everything random [default: 0]"),
         click.option("--device", help="auto, cpu, cuda or mps [default: auto]"),
         click.option("--keep", help="Windows whose attention is kept in full: all, sample or none [default: sample]"),
+        click.option("--edges", type=int, metavar="K", help="Also keep the K largest weights of each row, everywhere."),
         click.option(
             "--rules", help="Rule set that gives the roles, by name (see headwise plugins) [default: headwise]"
         ),
