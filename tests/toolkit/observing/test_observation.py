@@ -234,3 +234,30 @@ def test_what_cannot_be_shown_is_refused_in_one_sentence() -> None:
         next(seen.blocks(Tokens.of("天子")))
     with pytest.raises(ObservationError, match="tokens of 2 windows were given, but the model read 1"):
         next(seen.blocks([Tokens.of("天子"), Tokens.of("天子")]))
+
+
+def test_what_is_kept_grows_with_tokens_and_width() -> None:
+    """Queries and keys of each layer and one mask for all: no values, no weights, nothing of what they are views of."""
+
+    class Fused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(12, 36) for _ in range(4)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers:
+                query, key, value = (part.unflatten(-1, (3, 4)).transpose(1, 2) for part in layer(x).chunk(3, -1))
+                mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()  # made anew for each layer
+                out = functional.scaled_dot_product_attention(query, key, value, mask)
+                x = out.transpose(1, 2).flatten(2)
+            return x
+
+    model, length = Fused(), 20
+    with torch.no_grad(), observe(model) as seen:
+        model(torch.randn(2, length, 12))
+    assert len(seen.layers) == 4
+    (batch,) = seen._batches
+    calls = [layer.call for layer in batch.layers.values()]
+    tensors = [tensor for call in calls for tensor in (call.query, call.key, call.mask)]  # type: ignore[attr-defined]
+    kept = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    assert sum(kept.values()) == 4 * (2 * length * 12 * 4) * 2 + length * length

@@ -34,10 +34,13 @@ def _without_the_rest(tensor: torch.Tensor) -> torch.Tensor:
 
 def _known_mask(mask: torch.Tensor, earlier: Sequence[SeenCall]) -> torch.Tensor:
     """Return the same mask of an earlier call, or this one."""
-    for call in earlier:
-        other = call.mask if isinstance(call, AttentionCall) else None
-        if other is None or (other.shape, other.dtype, other.device) != (mask.shape, mask.dtype, mask.device):
-            continue
-        if (other.data_ptr(), other.stride()) == (mask.data_ptr(), mask.stride()) or torch.equal(other, mask):
+    masks = {id(call.mask): call.mask for call in earlier if isinstance(call, AttentionCall) and call.mask is not None}
+    alike = [other for other in masks.values() if _form(other) == _form(mask)]
+    for other in alike:
+        if (other.data_ptr(), other.stride()) == (mask.data_ptr(), mask.stride()):
             return other
-    return mask
+    return next((other for other in alike if torch.equal(other, mask)), mask)
+
+
+def _form(mask: torch.Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return mask.shape, mask.dtype, mask.device
