@@ -73,6 +73,7 @@ def _context(run: Run, parts: _Parts, budget: int) -> dict[str, Any]:
         "embedded": embedded,
         "exemplars": exemplars,
         "data": _data(run, heads, embedded, exemplars),
+        "groups": {layer.number: layer.group for layer in run.layers if layer.group},
         "noun": sentences.noun(run),
         "lead": sentences.lead(run),
         "facts": sentences.facts(run, with_role=sum(head.clear for head in heads)),

@@ -174,6 +174,9 @@ def provenance(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     recipe = [(name, _told(value)) for name, value in steps.get("train", {}).get("settings", {}).items()]
     versions = [(name, str(value)) for name, value in manifest["versions"].items()]
     of_recipe = [("Settings of the recipe", recipe)] if recipe else []
+    if "model" in steps:
+        layers = [(f"layer {one.number}", f"{one.module}, {counted(one.heads, 'head')}") for one in run.layers]
+        groups.append(("Modules that attend", layers))
     return [*groups, ("Settings", settings), *of_recipe, ("Versions", versions)]
 
 

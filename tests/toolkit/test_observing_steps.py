@@ -272,3 +272,23 @@ def test_models_that_nobody_takes_are_refused_before_anything_is_written(
     with pytest.raises(HeadwiseError, match=r"(?s)neither the folder.*there is no rule set 'mine'"):
         begun(Path("/nowhere/model"), tmp_path / "mixed.txt", tmp_path / "run", observing_plugins, rules="mine")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_page_names_groups_and_shows_the_heads_that_read_the_text(observed: Any) -> None:
+    """Of a model with an encoder and a decoder; figures of every head have the tokens that it reads."""
+    from headwise.weighing.chosen_heads import choose_heads
+    from headwise.weighing.summary import summarize
+    from headwise_plugins.renderers.heat_maps import render
+
+    run = headwise.open_run(observed("t5"))
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "encoder (layers 0 to 1), decoder (layers 2, 4), cross-attention (layers 3, 5)" in page
+    assert "decoder.block.0.layer.1.EncDecAttention" in page
+    heads = summarize(run)
+    assert {heads[place].name.layer for place in choose_heads(run, heads).places} == {0, 1}
+    pictures = {section.title: section.pictures[0] for section in render(run) if "window 0" in section.title}
+    matrix = run.matrix("mixed:1", 3, 0)
+    query, key = divmod(int(matrix.argmax()), matrix.shape[1])
+    queries, keys = run.query_texts("mixed:1", 0, 3), run.window_texts("mixed:1", 0, 3)
+    told = pictures["L3H0 on mixed:1, window 0"].description
+    assert f"that of query {query} ({queries[query]}) on key {key} ({keys[key]})" in told

@@ -169,7 +169,7 @@ class Run:
             raise RunFolderError(message)
         row: dict[Any, Any] = exemplars.loc[number].to_dict()
         texts = self.window_texts(row["document"], row["window"], row["layer"])
-        cross = any(group.cross for group in self.groups if row["layer"] in group.layers)
+        cross = self._is_cross(row["layer"])
         seen = pd.RangeIndex(row["first_key"], row["first_key"] + len(row["weights"]))
         places = pd.RangeIndex(max(len(texts), seen.stop), name="key")
         texts += [PADDING_TEXT] * (len(places) - len(texts))
@@ -258,18 +258,21 @@ class Run:
 
     def query_texts(self, document: str, window: int = 0, layer: int | None = None) -> list[str]:
         """The tokens that the queries of a layer are of, in one window, as texts."""
-        return self._texts_of(document, window, self._reads_target(layer, of_cross=True))
+        return self._texts_of(document, window, self.reads_target(layer))
 
     def window_texts(self, document: str, window: int = 0, layer: int | None = None) -> list[str]:
         """The tokens of one window, as texts; with a layer, those that its keys are of.
 
         A decoder beside an encoder reads the target, which is the window one place on, behind a token to begin with.
         """
-        return self._texts_of(document, window, self._reads_target(layer, of_cross=False))
+        return self._texts_of(document, window, self.reads_target(layer) and not self._is_cross(layer))
 
-    def _reads_target(self, layer: int | None, *, of_cross: bool) -> bool:
-        kind = next((group.kind for group in self.groups if layer in group.layers), "")
-        return kind == DECODER or (of_cross and kind == CROSS)
+    def reads_target(self, layer: int | None) -> bool:
+        """Whether the queries of a layer are of the target that a decoder writes, not of the text itself."""
+        return any(group.kind in {DECODER, CROSS} for group in self.groups if layer in group.layers)
+
+    def _is_cross(self, layer: int | None) -> bool:
+        return any(group.cross for group in self.groups if layer in group.layers)
 
     def _texts_of(self, document: str, window: int, target: bool) -> list[str]:
         wanted = (ds.field("document") == document) & (ds.field("window") == window)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from headwise.contracts import Picture, Renderer, Section
@@ -74,18 +74,29 @@ def render(run: Run) -> Iterator[Section]:
     from headwise.showing.fonts import drawable
 
     for place, (document, window) in enumerate(run.kept.itertuples(index=False)):
-        tokens = [drawable(token) or " " for token in run.window_texts(document, window)]
+
+        @cache
+        def texts(layer: int, document: str = document, window: int = window) -> tuple[list[str], list[str]]:
+            both = run.query_texts(document, window, layer), run.window_texts(document, window, layer)
+            queries, keys = ([drawable(token) or " " for token in each] for each in both)
+            return queries, keys
+
         for head, weights in run.matrices(document, window, run.asked_for or None):
+            queries, keys = texts(head.layer)
             picture = Picture(
                 name=f"heat-map-{place:03d}-{document}-w{window}-{head}",
-                figure=heat_map(weights, tokens, title=f"{head}   {drawable(document)}, window {window}"),
-                description=_description(weights, tokens, head, document),
+                figure=heat_map(
+                    weights, keys, title=f"{head}   {drawable(document)}, window {window}", queries=queries
+                ),
+                description=_description(weights, keys, head, document, queries),
             )
             yield Section(title=f"{head} on {document}, window {window}", text="", pictures=(picture,))
 
 
-def heat_map(weights: Weights, tokens: Sequence[str], title: str) -> Figure:
+def heat_map(weights: Weights, tokens: Sequence[str], title: str, queries: Sequence[str] | None = None) -> Figure:
     """Draw the weights, float32 (queries, keys), with the tokens on both axes; keys beyond the tokens are padding.
+
+    `queries` are the tokens of the queries, where they are not those of the keys.
 
     Every text of the map is drawn as outlines, all in one collection: a text object for each cell, or a tick label
     for each token, takes matplotlib a hundred times as long.
@@ -109,7 +120,7 @@ def heat_map(weights: Weights, tokens: Sequence[str], title: str) -> Figure:
     axes.pcolormesh(np.where(shown[..., None] == 0, UNSEEN, colours).astype(np.uint8), rasterized=True)
     axes.set(xticks=[], yticks=[], xlim=(0, count), ylim=(len(shown), 0))
     axes.spines[:].set_visible(False)
-    _name_axes(axes, layout, tokens)
+    _name_axes(axes, layout, tokens, tokens if queries is None else queries)
     if layout.cell >= NUMBERED_CELL:
         _number_cells(axes, layout, shown, colours)
     bar = figure.add_axes(_box(layout, layout.left + count * layout.cell + MARGIN, layout.top, BAR_WIDTH,
@@ -200,16 +211,16 @@ def _draw(
     axes.add_collection(collection, autolim=False)
 
 
-def _name_axes(axes: Axes, layout: Layout, tokens: Sequence[str]) -> None:
+def _name_axes(axes: Axes, layout: Layout, tokens: Sequence[str], queries: Sequence[str]) -> None:
     """Name queries at the left and keys above."""
     import numpy as np
 
     pixels, gap = _label_pixels(layout.cell), 6 / layout.cell
-    rows = range(0, min(layout.rows, len(tokens)), layout.named_every)
+    rows = range(0, min(layout.rows, len(queries)), layout.named_every)
     columns = range(0, layout.columns, layout.named_every)
     before, above = np.full(len(rows), -gap), np.full(len(columns), -gap)
     black = np.array([[0.1, 0.1, 0.1, 1]])
-    _draw(axes, [_outline(_cut(tokens[row]), 1)[0] for row in rows],
+    _draw(axes, [_outline(_cut(queries[row]), 1)[0] for row in rows],
           np.column_stack([before, np.array(rows) + 0.5]), black, pixels=pixels)  # fmt: skip
     across, angle, lift = (0, 90, 0) if layout.rotated else (0.5, 0, 0.4 * pixels / layout.cell)
     _draw(axes, [_outline(_cut(tokens[column]), across)[0] for column in columns],
@@ -241,7 +252,7 @@ def _number_cells(axes: Axes, layout: Layout, weights: Weights, colours: npt.NDA
                   black_or_white[cell], pixels=pixels, rasterized=len(rows) > OUTLINED_NUMBERS)  # fmt: skip
 
 
-def _description(weights: Weights, tokens: Sequence[str], head: HeadName, document: str) -> str:
+def _description(weights: Weights, tokens: Sequence[str], head: HeadName, document: str, queries: Sequence[str]) -> str:
     count = min(len(tokens), weights.shape[1])
     shown = weights[:, :count]
     if shown.size == 0:
@@ -250,7 +261,7 @@ def _description(weights: Weights, tokens: Sequence[str], head: HeadName, docume
     heaviest = int(shown.mean(0).argmax())
     return (
         f"Heat map of {head} on {document}: {len(shown)} queries by {count} keys. The largest weight, "
-        f"{shown.max():.2f}, is that of query {query} ({tokens[query]}) on key {key} ({tokens[key]}); the key with "
+        f"{shown.max():.2f}, is that of query {query} ({queries[query]}) on key {key} ({tokens[key]}); the key with "
         f"most weight over all rows is {heaviest} ({tokens[heaviest]}), {shown[:, heaviest].mean():.2f} on average."
     )
 

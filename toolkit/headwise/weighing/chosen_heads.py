@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 DETAILED = 48
 """Heads that a report shows in detail, at most, unless more are asked for by name."""
+TARGET = (
+    "Details are shown of the heads that read the text itself. Those of the decoder and of cross-attention read what "
+    "it writes; `headwise figures` and `Run.attention` show them with their tokens."
+)
 SPREAD = 16
 """How many of these are spread evenly over the others, whatever they do."""
 NAME = re.compile(r"L(\d+)H(\d+)", re.IGNORECASE)
@@ -39,20 +43,21 @@ def choose_heads(run: Run, heads: Sequence[HeadSummary], most: int = DETAILED) -
     First the clearest head of each role, then those whose roles are clearest, and last some that are spread evenly
     over the rest, whatever they do. A role is as clear as the lower end of its interval lies above chance.
     """
+    readable = [place for place, head in enumerate(heads) if not run.reads_target(head.name.layer)]
     if run.asked_for:
         wanted = set(run.asked_for)
-        places = tuple(place for place, head in enumerate(heads) if head.name in wanted)
+        places = tuple(place for place in readable if heads[place].name in wanted) or tuple(readable[:1])
         return ChosenHeads(places, f"Details are shown of the {len(places)} heads that were asked for. {_others(run)}")
-    if len(heads) <= most:
-        return ChosenHeads(tuple(range(len(heads))), "")
+    if len(readable) <= most:
+        return ChosenHeads(tuple(readable), "" if len(readable) == len(heads) else TARGET)
     clearness = _clearness(run)
-    clear = sorted((place for place, head in enumerate(heads) if head.clear),
+    clear = sorted((place for place in readable if heads[place].clear),
                    key=lambda place: -clearness.get(heads[place].name, 0.0))  # fmt: skip
     of_roles = list({heads[place].role: place for place in reversed(clear)}.values())[:most]
     rest = [place for place in clear if place not in set(of_roles)]
     clearest = rest[: max(most - SPREAD - len(of_roles), 0)]
     taken = {*of_roles, *clearest}
-    others = [place for place in range(len(heads)) if place not in taken]
+    others = [place for place in readable if place not in taken]
     spread = [others[index] for index in np.linspace(0, len(others) - 1, most - len(taken)).round().astype(int)]
     told = [(len(of_roles), "the clearest of each role"), (len(clearest), "those whose roles are clearest next"),
             (len(spread), "some spread evenly over the others")]  # fmt: skip
