@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from headwise.observing.block import Block, even_weights, few_heads
+from headwise.observing.row_blocks import room
 
 
 class WithoutFirstKey(NamedTuple):
@@ -43,7 +44,7 @@ def without_first_key(block: Block, own: int) -> WithoutFirstKey:
     first = first_key(block)
     visible = block.visible.clone()  # (queries, keys)
     visible[:, first] = False
-    weights = torch.empty_like(block.weights[: own + 1])  # (own heads + 1, queries, keys)
+    weights = room((own + 1, *visible.shape), visible.device)  # (own heads + 1, queries, keys)
     left = torch.empty_like(weights[..., 0])  # (own heads + 1, queries)
     for part in few_heads(block.weights[:own]):
         others = weights[:own][part].copy_(block.weights[:own][part])  # (some heads, queries, keys)

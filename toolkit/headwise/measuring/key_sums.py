@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
+from headwise.observing.row_blocks import room
+
 MASKS_AT_ONCE = 16
 """What depends on the query is taken so many at a time: more would cost more time each, and memory."""
 
@@ -76,7 +78,7 @@ def _alike(weights: torch.Tensor, counts: Sequence[torch.Tensor], first: int) ->
 def _by_query(weights: torch.Tensor, counts: Sequence[torch.Tensor], first: int) -> torch.Tensor:
     """Return (counts, heads, queries) for counts of (queries, keys)."""
     queries, keys = weights.shape[1:]
-    rows = weights.new_empty(queries, len(counts), keys)
+    rows = room((queries, len(counts), keys), weights.device)
     for place, one in enumerate(counts):
         rows[:, place] = one
     rows[..., first] = 0

@@ -18,6 +18,7 @@ import torch
 
 from headwise.measuring.profile import ProfileSums
 from headwise.observing.block import Block, HeadName, few_heads
+from headwise.observing.row_blocks import room
 
 OFFSETS = (-1, 1, -2, 2, -3, 3, -4, 4, -5, 5)
 """Places of a key relative to its query that are tried as the fixed distance; the first of equals is taken."""
@@ -87,7 +88,7 @@ class Nulls:
         own = len(block.heads) - 1
         heads = self.heads
         names = tuple(HeadName(NULL_LAYER, number) for number in range(heads.count(own)))
-        weights = block.weights.new_empty(own + len(names) + 1, *block.visible.shape)  # (heads, queries, keys)
+        weights = room((own + len(names) + 1, *block.visible.shape), block.weights.device)  # (heads, queries, keys)
         weights[:own], weights[-1] = block.weights[:-1], block.weights[-1]
         if untrained is not None:
             weights[heads.of_untrained(own)] = untrained.weights[:own]

@@ -90,7 +90,7 @@ class Walk:
             yield Block(weights, names, places, own[:seen], visible, own, number, asking)
 
     def _weights(self, calls: Sequence[SeenCall], part: slice, visible: torch.Tensor, *, even: bool) -> torch.Tensor:
-        weights = _room((len(self.heads) + even, *visible.shape), visible.device)  # (heads, rows, keys)
+        weights = room((len(self.heads) + even, *visible.shape), visible.device)  # (heads, rows, keys)
         done = 0
         for call in calls:
             heads = call.shape[1]
@@ -124,7 +124,7 @@ class Walk:
         return tokens.to(device)
 
 
-def _room(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+def room(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """Return an uninitialised float32 tensor. On the CPU numpy asks for it in huge pages: three times as quick."""
     if device.type == "cpu":
         return torch.from_numpy(np.empty(shape, dtype=np.float32))
