@@ -71,11 +71,12 @@ def test_cross_attention_is_measured_by_what_is_made_for_it(measured: pd.DataFra
 
 def test_values_are_those_of_the_weights(seen: Observation, measured: pd.DataFrame) -> None:
     """Punctuation in the source is what a head of cross-attention puts on it, row by row; chance is its share."""
-    rows = measured.set_index(["window", "layer", "head", "analyzer"]).sort_index()
+    asked = measured[measured.analyzer == "punctuation-focus"].set_index(["window", "layer", "head"])
+    rows = asked[["value", "chance", "rows"]].T.to_dict()
     for block in seen.blocks(layers=[2]):
         comma = block.weights[..., SOURCE.index(",")]  # (heads, rows)
         for head, name in enumerate(block.heads):
-            row = rows.loc[(block.window, *name, "punctuation-focus")]
+            row = rows[(block.window, *name)]
             assert row["value"] == pytest.approx(comma[head].mean().item(), abs=1e-6)
             assert row["chance"] == pytest.approx(1 / len(SOURCE))
             assert row["rows"] == len(TARGET)
