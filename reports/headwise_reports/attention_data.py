@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from headwise.observing.layer_groups import CROSS, DECODER
 from headwise_reports.text_layout import gaps, language, window_rows
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ class EmbeddedWindow:
     keys: int
     """More than there are texts where the model saw padding."""
     causal: bool
-    """Whether no head ever looks ahead."""
+    """Whether none of the heads ever looks ahead."""
+    target: bool
+    """Whether its text is the target, which a decoder beside an encoder reads."""
     length: int
     """Tokens of the whole window, padding left out; more than there are texts where the page shows its first part."""
     heads: tuple[EmbeddedHead, ...]
@@ -66,7 +69,7 @@ class EmbeddedWindow:
     def to_json(self) -> dict[str, Any]:
         """Return what the page's script needs to know, without the weights."""
         return {
-            "document": self.document,
+            "document": f"{self.document} (target)" if self.target else self.document,
             "number": self.number,
             "count": self.count,
             "first": self.first,
@@ -102,10 +105,11 @@ def embed(run: Run, chosen: Sequence[int], preferred: Collection[int] = (), budg
     tokens = run.tokens()
     counts = {str(name): int(last) + 1 for name, last in tokens.groupby("document")["window"].max().items()}
     rows = window_rows(tokens, run.kept)
-    windows: dict[tuple[str, int], EmbeddedWindow] = {}
+    windows: dict[tuple[str, int, bool], EmbeddedWindow] = {}
     left_out: tuple[HeadName, ...] = ()
-    for key in _turns(rows):
-        window = _embedded(run, key, rows[key], counts[key[0]], chosen)
+    for document, number, target, places in _sides(run, _turns(rows), chosen):
+        key = document, number, target
+        window = _embedded(run, key, rows[document, number], counts[document], places)
         size = sum(len(head.codes) for head in window.heads)
         if size > budget and windows:
             break
@@ -115,8 +119,28 @@ def embed(run: Run, chosen: Sequence[int], preferred: Collection[int] = (), budg
                 break
         windows[key] = window
         budget -= size
-    ordered = tuple(windows[key] for key in rows if key in windows)
+    every = [(*key, target) for key in rows for target in (False, True)]
+    ordered = tuple(windows[key] for key in every if key in windows)
     return EmbeddedAttention(ordered, len(run.kept), sum(counts.values()), left_out)
+
+
+def _sides(
+    run: Run, windows: Iterable[tuple[str, int]], chosen: Sequence[int]
+) -> Iterator[tuple[str, int, bool, list[int]]]:
+    """Yield document, window, whether it is of the target, and the places of the chosen heads that attend within it.
+
+    Heads of cross-attention attend from one text to another; no page can show that as one text.
+    """
+    kinds = {name: group.kind for group in run.groups for name in group.heads}
+    places: dict[bool, list[int]] = {False: [], True: []}
+    for place in chosen:
+        kind = kinds[run.heads[place]]
+        if kind != CROSS:
+            places[kind == DECODER].append(place)
+    for document, number in windows:
+        for target, own in places.items():
+            if own:
+                yield document, number, target, own
 
 
 def _turns(windows: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -132,29 +156,35 @@ def _turns(windows: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
     return sorted(windows, key=lambda window: turn[window])
 
 
-def _embedded(run: Run, key: tuple[str, int], rows: pd.DataFrame, count: int, chosen: Sequence[int]) -> EmbeddedWindow:
+def _embedded(
+    run: Run, key: tuple[str, int, bool], rows: pd.DataFrame, count: int, chosen: Sequence[int]
+) -> EmbeddedWindow:
     import numpy as np
 
+    document, number, target = key
     places = {run.heads[place]: place for place in chosen}
-    texts = tuple(rows["token"][:MOST_TOKENS])
+    layer = run.heads[chosen[0]].layer if target else None
+    texts = tuple(run.window_texts(document, number, layer)[:MOST_TOKENS] if target else rows["token"][:MOST_TOKENS])
+    before = gaps(rows[:MOST_TOKENS])
     heads = []
     shape, causal = (0, 0), True
-    for name, whole in run.matrices(*key, places):
+    for name, whole in run.matrices(document, number, places):
         weights = whole[:MOST_TOKENS, :MOST_TOKENS] if len(rows) > MOST_TOKENS else whole
         shape = weights.shape
         causal = causal and not np.triu(weights, 1).any()
         heads.append(encode(places[name], weights))
     return EmbeddedWindow(
-        document=key[0],
-        number=key[1],
+        document=document,
+        number=number,
         count=count,
         first=int(rows["position"].iloc[0]),
         texts=texts,
-        gaps=gaps(rows[:MOST_TOKENS]),
+        gaps=f"{before[:1]}{before[:-1]}" if target else before,
         language=language(texts),
         queries=shape[0],
         keys=shape[1],
         causal=causal,
+        target=target,
         length=len(rows),
         heads=tuple(heads),
     )

@@ -56,7 +56,8 @@ def _parts(run: Run, sections: Sequence[Section]) -> _Parts:
     heads = summarize(run)
     chosen = choose_heads(run, heads)
     shown = within([shown_section(number, section) for number, section in enumerate(sections)])
-    return _Parts(heads, chosen, shown, embed_exemplars(run, heads, chosen.places))
+    of_text = [place for place in chosen.places if not run.reads_target(heads[place].name.layer)]
+    return _Parts(heads, chosen, shown, embed_exemplars(run, heads, of_text))
 
 
 def _context(run: Run, parts: _Parts, budget: int) -> dict[str, Any]:

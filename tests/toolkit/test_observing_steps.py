@@ -285,7 +285,7 @@ def test_the_page_names_groups_and_shows_the_heads_that_read_the_text(observed: 
     assert "encoder (layers 0 to 1), decoder (layers 2, 4), cross-attention (layers 3, 5)" in page
     assert "decoder.block.0.layer.1.EncDecAttention" in page
     heads = summarize(run)
-    assert {heads[place].name.layer for place in choose_heads(run, heads).places} == {0, 1}
+    assert {heads[place].name.layer for place in choose_heads(run, heads).places} == {0, 1, 2, 4}
     pictures = {section.title: section.pictures[0] for section in render(run) if "window 0" in section.title}
     matrix = run.matrix("mixed:1", 3, 0)
     query, key = divmod(int(matrix.argmax()), matrix.shape[1])

@@ -49,7 +49,8 @@ SELF_CHECKS = (
     Check(PADDING, "Padding takes nothing.", "most weight of a row on padding", 1e-6,
           "padding takes up to {largest} of a row's attention, as this model does not mask it; every number below has "
           "that in it"),
-    Check(KERNEL, "Weights times values give what the model's own kernel gave.", "furthest output from the kernel's",
+    Check(KERNEL, "Weights times values give what the model's own kernel gave.",
+          "furthest output from the kernel's in sampled rows, as a share of the largest",
           1e-4, "the weights do not give what the model's own kernel gave: an output is off by {largest}"),
 )  # fmt: skip
 """Every check, in the order in which they are told."""
@@ -184,7 +185,8 @@ def _told(check: Check, row: Mapping[Any, Any]) -> ToldCheck:
     if not row["rows"]:
         return ToldCheck(check.promise, "not taken", NOT_TAKEN[check.name], "")
     largest = f"{row['largest']:.2g}" if check.name != FINITE else f"{row['largest']:,.0f}"
-    sentence = f"{check.figure[:1].upper()}{check.figure[1:]}: {largest}, over {row['rows']:,} rows"
+    counted = f"{row['rows']:,} {'windows' if check.name == KERNEL else 'rows'}"
+    sentence = f"{check.figure[:1].upper()}{check.figure[1:]}: {largest}, over {counted}"
     bound = f"at most {row['bound']:g} passes" if row["bound"] else "none may be"
     warning = "" if row["passed"] else f"{check.failed.format(largest=largest)}."
     return ToldCheck(check.promise, "holds" if row["passed"] else "fails", f"{sentence} ({bound}).",

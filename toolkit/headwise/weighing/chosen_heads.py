@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 DETAILED = 48
 """Heads that a report shows in detail, at most, unless more are asked for by name."""
-TARGET = (
-    "Details are shown of the heads that read the text itself. Those of the decoder and of cross-attention read what "
-    "it writes; `headwise figures` and `Run.attention` show them with their tokens."
-)
+CROSS = "Heads of cross-attention attend from one text to another; `headwise figures` draws them with both on the axes."
 SPREAD = 16
 """How many of these are spread evenly over the others, whatever they do."""
 NAME = re.compile(r"L(\d+)H(\d+)", re.IGNORECASE)
@@ -43,13 +40,14 @@ def choose_heads(run: Run, heads: Sequence[HeadSummary], most: int = DETAILED) -
     First the clearest head of each role, then those whose roles are clearest, and last some that are spread evenly
     over the rest, whatever they do. A role is as clear as the lower end of its interval lies above chance.
     """
-    readable = [place for place, head in enumerate(heads) if not run.reads_target(head.name.layer)]
+    cross = {name for group in run.groups if group.cross for name in group.heads}
+    readable = [place for place, head in enumerate(heads) if head.name not in cross]
     if run.asked_for:
         wanted = set(run.asked_for)
-        places = tuple(place for place in readable if heads[place].name in wanted) or tuple(readable[:1])
+        places = tuple(place for place in readable if heads[place].name in wanted)
         return ChosenHeads(places, f"Details are shown of the {len(places)} heads that were asked for. {_others(run)}")
     if len(readable) <= most:
-        return ChosenHeads(tuple(readable), "" if len(readable) == len(heads) else TARGET)
+        return ChosenHeads(tuple(readable), "" if len(readable) == len(heads) else CROSS)
     clearness = _clearness(run)
     clear = sorted((place for place in readable if heads[place].clear),
                    key=lambda place: -clearness.get(heads[place].name, 0.0))  # fmt: skip
