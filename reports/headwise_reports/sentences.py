@@ -133,13 +133,10 @@ def kept_sentences(run: Run, embedded: EmbeddedAttention) -> list[str]:
     if too_long:
         said.append(too_long)
     small = "To keep this page small"
-    if len(embedded.windows) < embedded.kept:
-        shown = ", ".join(f"{window.document} {window.number}" for window in embedded.windows) or "none fits"
-        said.append(f"{small} it carries {len(embedded.windows)} of those {embedded.kept} windows: {shown}.")
-    if any(group.cross for group in run.groups):
-        said.append(
-            "Heads of cross-attention attend from one text to another; `headwise figures` draws their heat maps."
-        )
+    carried = list(dict.fromkeys(f"{window.document} {window.number}" for window in embedded.windows))
+    if len(carried) < embedded.kept:
+        shown = ", ".join(carried) or "none fits"
+        said.append(f"{small} it carries {len(carried)} of those {embedded.kept} windows: {shown}.")
     cut = [window for window in embedded.windows if window.length > len(window.texts)]
     if cut:
         most = max(window.length for window in cut)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from headwise.errors import SettingsError, UnknownNameError
 from headwise.observing.block import HeadName
+from headwise.observing.head_groups import HeadGroup
 from headwise.run import Run
 from headwise.tables import NO_PATTERN
 from headwise.weighing.chosen_heads import DETAILED, SPREAD, choose_heads, named_heads
@@ -28,6 +29,8 @@ class Weighed(Run):
     rows: pd.DataFrame
     asked_for: tuple[HeadName, ...] = ()
     path: Path = field(default=Path("run"))
+
+    groups: tuple[HeadGroup, ...] = ()
 
     def evidence(self, reading: str | None = "all keys", null: str | None = "even") -> pd.DataFrame:  # noqa: ARG002  # as the run has it
         """The evidence as it was given."""
