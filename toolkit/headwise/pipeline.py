@@ -206,7 +206,8 @@ class Pipeline:
         with progress.task("Weighing the evidence"):
             measurements = stage.read_table("measurements.parquet").to_pandas()
             stretches = stage.read_table("stretches.parquet").to_pandas()
-            weighed = evidence.weigh(measurements, stretches, self._resampling)
+            bounds = evidence.bounds_of(self.registry.offered("analyzer"))
+            weighed = evidence.weigh(measurements, stretches, self._resampling, bounds)
             offered = self.registry.offered("rule set")
             weighed, table, failures = roles.give_roles(weighed, offered, self.settings.rules, strict=self.strict)
         stage.write_frame("evidence.parquet", weighed)

@@ -62,6 +62,24 @@ def weighed(frame: pd.DataFrame, stretches: pd.DataFrame | None = None, *, seed:
     return weigh(frame, parts, Resampling(seed, resamples, 0.95))
 
 
+def test_an_interval_ends_where_values_must() -> None:
+    """A share lies within 0 and 1, so its excess over a chance of 0.1 within -0.1 and 0.9, however few the documents.
+
+    The estimate is never cut off, also where rounding carries it beyond the end; what has no bounds is not cut.
+    """
+    values = np.array([1.0, 0.9, 0.2, 1, 0.95, 1, 0.8, 1, 1, 0.97])
+    frame = measurements(values, np.full(10, 40))
+    draw = Resampling(0, 999, 0.95)
+    free = weigh(frame, in_stretches(frame), draw).iloc[0]
+    cut = weigh(frame, in_stretches(frame), draw, {"previous": (0.0, 1.0)}).iloc[0]
+    assert free["low"] < -0.1 < 0.9 < free["high"]  # else there would be nothing to cut
+    assert (cut["low"], cut["high"]) == pytest.approx((-0.1, 0.9))
+    assert (cut["p"], cut["excess"]) == (free["p"], free["excess"])
+    full = measurements(np.full(10, 1 + 1e-7), np.full(10, 40))
+    sure = weigh(full, in_stretches(full), draw, {"previous": (0.0, 1.0)}).iloc[0]
+    assert sure["low"] <= sure["excess"] <= sure["high"]
+
+
 def test_values_are_pooled_over_rows() -> None:
     """A document of three rows counts three times as much as one of a single row."""
     frame = measurements(np.array([0.2, 0.6]), np.array([3, 1]), chance=0.05).assign(left_out=[0.1, 0.5])

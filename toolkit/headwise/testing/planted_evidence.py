@@ -64,7 +64,7 @@ def planted_evidence(
         offered = [Offered("analyzer", one.name, "planting", "this program", one) for one in analyzers]
     ready, _ = prepared(offered, lambda: map(Tokens.of, planting.documents), {}, strict=True)
     measured = _measured(planting, ready)
-    weighed = evidence.weigh(*measured, Resampling(planting.seed, resamples, confidence))
+    weighed = evidence.weigh(*measured, Resampling(planting.seed, resamples, confidence), evidence.bounds_of(offered))
     return weighed.assign(role=assigned(given.role_rules(rules), weighed))
 
 

@@ -34,7 +34,7 @@ from headwise.registry import Offered
 from headwise.tables import EMERGENCE, NULLS, READINGS
 from headwise.text.token_store import TokenStore
 from headwise.text.window_sample import evenly_spread
-from headwise.weighing.evidence import weigh
+from headwise.weighing.evidence import bounds_of, weigh
 from headwise.weighing.resampling import Resampling
 from headwise.weighing.roles import assigned
 
@@ -77,7 +77,7 @@ class Watcher:
         if self._measuring is None:
             self._measuring = self._prepared()
         measurements, stretches = self._measuring.whole(partial(self._measured, self._measuring))
-        evidence = weigh(measurements, stretches, self.resampling)
+        evidence = weigh(measurements, stretches, self.resampling, bounds_of(self.offered))
         try:
             roles = assigned(self.rules, evidence)
         except PluginError:

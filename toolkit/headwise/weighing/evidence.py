@@ -7,6 +7,8 @@ where there are few of them, over stretches of rows; `headwise.weighing.roles` g
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
+from headwise.contracts import Analyzer
+from headwise.registry import Offered
 from headwise.tables import EVIDENCE, NULLS, READINGS
 from headwise.weighing.resampling import FEWEST_DRAWN, Floats, Integers, Intervals, Resampling
 
@@ -22,6 +26,8 @@ FEWEST_DOCUMENTS = 20
 RESOLUTION = 1e-6
 """Weights are float32, so a smaller excess (relative to chance, where that is over 1) is rounding and counts as 0."""
 
+Bounds = Mapping[str, tuple[float, float]]
+"""The least and the greatest value that a row can have, by analyzer."""
 COLUMNS = ["layer", "head", "reading", "analyzer"]
 NULL_COLUMNS = dict(zip(NULLS, ("chance", "by_distance", "fixed_distance", "untrained"), strict=True))
 """Null -> the column of the measurements that holds what it gives."""
@@ -47,7 +53,9 @@ class _Sums:
     """(units, columns)."""
 
 
-def weigh(measurements: pd.DataFrame, stretches: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
+def weigh(
+    measurements: pd.DataFrame, stretches: pd.DataFrame, resampling: Resampling, bounds: Bounds | None = None
+) -> pd.DataFrame:
     """Return the evidence, with the columns of `headwise.tables.EVIDENCE` and no role yet.
 
     There is one row for each layer, head, reading, analyzer and null, in this order; a null that was not taken and an
@@ -60,6 +68,8 @@ def weigh(measurements: pd.DataFrame, stretches: pd.DataFrame, resampling: Resam
         measurements: columns of `headwise.tables.MEASUREMENTS`.
         stretches: columns of `headwise.tables.STRETCHES`, the same measurements by stretch; may be empty.
         resampling: how resamples are drawn.
+        bounds: of the analyzers (see `bounds_of`). An interval does not reach beyond what they leave possible, which
+            loses no coverage; None: nothing is known of them.
     """
     names = {"document": sorted(measurements["document"].unique()), "reading": list(READINGS),
              "analyzer": sorted(measurements["analyzer"].unique())}  # fmt: skip
@@ -68,7 +78,7 @@ def weigh(measurements: pd.DataFrame, stretches: pd.DataFrame, resampling: Resam
     every = [_weighed(whole, parts, null, resampling) for null in NULLS]
     evidence = pd.concat(every, ignore_index=True)
     evidence["null"] = evidence["null"].astype(pd.CategoricalDtype(list(NULLS)))
-    evidence = evidence.sort_values([*COLUMNS, "null"], ignore_index=True)
+    evidence = _within(evidence.sort_values([*COLUMNS, "null"], ignore_index=True), bounds or {})
     texts = dict.fromkeys(("reading", "analyzer", "null"), "str")
     return evidence.assign(role="").reindex(columns=EVIDENCE.names).astype(texts)
 
@@ -97,6 +107,22 @@ def _weighed(measurements: pd.DataFrame, stretches: pd.DataFrame, null: str, res
     evidence = evidence.join(pd.concat(told)).fillna(nothing)
     evidence["q"] = false_discovery_control(evidence["p"]) if len(evidence) else evidence["p"]
     return evidence
+
+
+def bounds_of(analyzers: Iterable[Offered]) -> Bounds:
+    """Return the bounds that analyzers tell of themselves."""
+    return {one.name: one.value.bounds for one in analyzers if isinstance(one.value, Analyzer)}
+
+
+def _within(evidence: pd.DataFrame, bounds: Bounds) -> pd.DataFrame:
+    """Cut intervals where the analyzer's bounds end, but never short of the estimate, which may end there by rounding.
+
+    In float64, as everything that is weighed.
+    """
+    ends = evidence["analyzer"].astype("str").map(lambda name: bounds.get(name, (-math.inf, math.inf)))
+    least, most = (np.array([end[place] for end in ends], dtype=np.float64) - evidence["chance"] for place in (0, 1))
+    low, high = np.maximum(evidence["low"], least), np.minimum(evidence["high"], most)
+    return evidence.assign(low=np.minimum(low, evidence["excess"]), high=np.maximum(high, evidence["excess"]))
 
 
 def _told(places: Integers, found: Intervals) -> pd.DataFrame:
