@@ -49,7 +49,8 @@ def test_a_window_is_read_as_the_library_would(saved_model: SavedModel) -> None:
             given = brought.run(brought.model, ids).last_hidden_state  # type: ignore[attr-defined]
             assert torch.equal(given, plain(ids).last_hidden_state)
     brought = load(str(saved_model("t5")), ModelOptions())
-    whole = transformers.T5ForConditionalGeneration.from_pretrained(saved_model("t5")).eval()
+    whole: Any = transformers.T5ForConditionalGeneration.from_pretrained(saved_model("t5"))
+    whole.eval()
     with torch.no_grad():
         decoded = brought.run(brought.model, ids).last_hidden_state  # type: ignore[attr-defined]
         expected = whole(ids, labels=ids, output_hidden_states=True)  # it shifts the labels itself
