@@ -107,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=20, help="training steps of a round")
     steps = parser.parse_args().steps
+    torch.set_num_threads(1)
     settings = ReaderSettings(context=DEFAULT_CONTEXT)
     material = corpus(settings)
     works = {"the recipe reader": reader(settings, material, steps),
@@ -115,7 +116,7 @@ def main() -> None:
     own, other = times
     tokens = steps * settings.windows * DEFAULT_CONTEXT
     size = f"{settings.layers} layers, {settings.heads} heads, width {settings.width}"
-    table = Table("", "tokens/s", "times the plain loop", title=f"{size}, {torch.get_num_threads()} threads")
+    table = Table("", "tokens/s", "times the plain loop", title=f"{size}, one thread")
     for name, seconds in times.items():
         rate = tokens / statistics.median(seconds)
         table.add_row(name, f"{rate:,.0f}", f"{times_as_fast(times, name, other):.2f}")

@@ -1,6 +1,7 @@
 """What the benchmarks share: works timed in turn, and works in a process of their own, for their memory.
 
-Times are told as ratios within one run: works take turns, so that whatever else the machine does falls on all of them.
+Times are told as ratios within one run: works take turns, on one thread, and their seconds are the processor's, so that
+what else the machine does tells little.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ Times = dict[str, list[float]]
 
 
 def in_turn(works: Mapping[str, Callable[[], object]], rounds: int, *, warm_up: bool = True) -> Times:
-    """Return the seconds of each work in each round; a round of its own, not told, goes before them."""
+    """Return the processor's seconds of each work in each round; a round of its own, not told, goes before them."""
     times: Times = {name: [] for name in works}
     for number in range(rounds + warm_up):
         for name, work in works.items():
-            start = time.perf_counter()
+            start = time.process_time()
             work()
             if number >= warm_up:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(time.process_time() - start)
     return times
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 WORK = 2**18
 """Numbers that are worked on at once, of all heads or pairs together: few enough to stay in the processor's cache."""
+LEAST_PART = 1024
+"""Weights of each head that are worked on at once, at least: with fewer, calls take longer than what they do."""
 EVERY_ROW = 512
 """The first rows of a window, which are all compared; a power of two."""
 ROWS = f"rows: the first {EVERY_ROW} of a window and {EVERY_ROW // 2} of each doubling after them"
@@ -78,12 +80,15 @@ def jensen_shannon(block: Block) -> torch.Tensor:
     seen = block.weights[:, block.visible]  # (heads, visible weights)
     seen.clamp_(min=torch.finfo(seen.dtype).tiny)  # 0 ln 0 is 0: the logarithm only has to stay finite
     both = torch.zeros(heads, heads, dtype=torch.float64)  # Σ s ln s of each pair; on the diagonal Σ 2p ln 2p
-    for part in torch.split(seen, max(1024, WORK // heads), dim=1):
+    for part in torch.split(seen, max(LEAST_PART, WORK // heads), dim=1):
+        found = torch.zeros(heads, heads, device=seen.device)
         sums, logarithms = torch.empty_like(part), torch.empty_like(part)
         for first in range(heads):
-            torch.add(part[first:], part[first], out=sums[first:])  # (heads from the first on, weights of the part)
-            torch.log(sums[first:], out=logarithms[first:])
-            both[first, first:] += logarithms[first:].mul_(sums[first:]).sum(-1).cpu()
+            s, logarithm = sums[first:], logarithms[first:]  # (heads from the first on, weights of the part)
+            torch.add(part[first:], part[first], out=s)
+            torch.log(s, out=logarithm)
+            torch.sum(s.mul_(logarithm), -1, out=found[first, first:])
+        both += found.cpu()
     alone = both.diagonal()  # (heads,)
     divergence = ((alone[:, None] + alone[None, :]) / 2 - both) / 2 / queries  # (heads, heads), right above it
     upper = divergence.clamp(0, log(2)).triu(1)

@@ -44,6 +44,7 @@ def test_a_row_computed_by_hand() -> None:
 def test_both_agree_with_a_second_implementation(monkeypatch: pytest.MonkeyPatch, causal: bool, work: int) -> None:
     """SciPy's Jensen-Shannon and a Hellinger distance from its definition agree, however the work is cut."""
     monkeypatch.setattr(head_diversity, "WORK", work)
+    monkeypatch.setattr(head_diversity, "LEAST_PART", work)
     block = make_block("天罡盡已歸天界，地煞還應入地中。" * 6, heads=5, causal=causal)
     weights = block.weights.double().numpy()  # (heads, queries, keys)
     for a in range(5):
