@@ -257,6 +257,24 @@ def test_broken_keys_cost_only_their_analyzer(keys: Any, told: str) -> None:
     assert re.search(told, failure.message)
 
 
+def test_pairs_are_compared_in_the_rows_that_their_analyzer_speaks_of() -> None:
+    """It is given those rows alone, they are counted, and a block without any of them adds nothing."""
+    gap = PairAnalyzer(
+        name="gap", unit="share", summary="", rows=lambda block: block.queries == 1,
+        run=lambda block: (block.weights[:, None] - block.weights[None]).abs().sum(-1).mean(-1),
+    )  # fmt: skip
+    visible = torch.ones(2, 2, dtype=torch.bool)
+    weights = torch.tensor([[[1, 0.0], [0.5, 0.5]], [[0, 1.0], [0.25, 0.75]], [[0.5, 0.5]] * 2])  # the even head last
+    tokens = Tokens.of("天子")
+    block = Block(weights, (HeadName(0, 0), HeadName(0, 1), EVEN), torch.arange(2), tokens, visible, tokens)
+    one = measuring(gap=gap)
+    sums = one.start(2)
+    one.add(sums, block, torch.zeros(2, dtype=torch.int64))
+    one.add(sums, block.of_rows(torch.tensor([True, False])), torch.zeros(1, dtype=torch.int64))
+    assert (sums.pair_rows.tolist(), sums.rows) == ([1], 3)
+    assert sums.pairs[0].tolist() == [[0, 0.5], [0.5, 0]]
+
+
 BROKEN = {
     "raises": (lambda block: 1 / 0, "ZeroDivisionError"),  # noqa: ARG005
     "no tensor": (lambda block: 0.5, "it returned float"),  # noqa: ARG005
