@@ -132,26 +132,11 @@ def test_the_largest_weights_are_listed_as_a_table(run: Run, open_page: Open) ->
 
 
 def test_twelve_layers_of_twelve_heads_and_512_tokens_respond(make_run: MakeRun, open_page: Open) -> None:
-    """All heads are on a page of less than 20 MB, and choosing one takes less than a fifth of a second."""
-    run = make_run({"第一回": (TEXT * 9)[:512]}, layers=12, heads=12)
-    opened = open_page(run)
+    """The page is smaller than 20 MB, and each of the 48 heads that it shows in detail can be chosen."""
+    opened = open_page(make_run({"第一回": (TEXT * 9)[:512]}, layers=12, heads=12))
     assert opened.page.evaluate("document.documentElement.outerHTML.length") < 20_000_000
-    assert opened.page.locator("#head-choice option").count() == 144
-    milliseconds = opened.page.evaluate(
-        """async () => {
-          const head = document.getElementById("head-choice");
-          const choose = async (value) => {
-            const name = `L${Math.floor(value / 12)}H${value % 12}`;
-            head.value = value;
-            const start = performance.now();
-            head.dispatchEvent(new Event("change"));
-            while (document.getElementById("reading-head").textContent !== name)
-              await new Promise((next) => setTimeout(next));
-            return performance.now() - start;
-          };
-          const times = [];
-          for (const value of [5, 140, 5, 140, 5]) times.push(await choose(value));
-          return times.slice(2);
-        }"""
-    )
-    assert min(milliseconds) < 200
+    names = [name.split(" ")[0] for name in opened.texts("#head-choice option")]
+    assert len(names) == len(set(names)) == 48
+    for number in (47, 0, 23):
+        opened.page.locator("#head-choice").select_option(index=number)
+        expect(opened.page.locator("#reading-head")).to_have_text(names[number])

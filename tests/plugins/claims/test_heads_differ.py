@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from headwise import Run, open_run
+from headwise.observing.head_groups import HeadGroup
 from headwise.run_folder import RunFolder
 from headwise.tables import MEASUREMENTS, PAIRS, STRETCHES, TOKENS
 from headwise_plugins.claims.heads_differ import decide
@@ -45,7 +46,7 @@ def a_run(
     ]
     stretches = pd.DataFrame(measured).reindex(columns=STRETCHES.names)
     run = RunFolder.begin(folder, {"seed": 0, "resamples": 500, "confidence": 0.95}, {})
-    tokens = [(name, 0, 0, "字", 0, 0, 1, *[False] * 6) for name in names]
+    tokens = [(name, 0, 0, "字", 0, 0, 1, *[False] * 7) for name in names]
     for file, frame, schema in (
         ("tokens.parquet", pd.DataFrame(tokens, columns=TOKENS.names), TOKENS),
         ("measurements.parquet", stretches.groupby(["document", "layer", "head", "analyzer"], as_index=False).first()
@@ -54,7 +55,7 @@ def a_run(
         ("pairs.parquet", pd.DataFrame(pairs, columns=PAIRS.names), PAIRS),
     ):  # fmt: skip
         run.write_table(file, pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
-    run.finish("train", [], layers=1, heads=heads)
+    run.finish("train", [], layers=1, heads=heads, groups=[HeadGroup("", (0,), ("attention",), (heads,)).to_json()])
     told = [{"name": name, "kind": "row", "unit": "share", "sentence": ""} for name in ANALYZERS]
     run.finish("analyze", [], analyzers=told)
     return Run(run)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from headwise import Run
 from headwise.observing.block import HeadName
+from headwise.observing.head_groups import HeadGroup
 from headwise.run_folder import RunFolder
 from headwise.tables import ABLATION, EVIDENCE
 from headwise.weighing.summary import HeadSummary, summarize
@@ -39,7 +40,7 @@ def a_run(folder: Path, *rows: dict[str, Any]) -> Run:
     run = RunFolder.begin(folder, {"seed": 0}, {})
     frame = pd.DataFrame(filled, columns=EVIDENCE.names)
     run.write_table("evidence.parquet", pa.Table.from_pandas(frame, schema=EVIDENCE, preserve_index=False))
-    run.finish("train", [], layers=1, heads=2)
+    run.finish("train", [], layers=1, heads=2, groups=[HeadGroup("", (0,), ("attention",), (2,)).to_json()])
     run.finish("analyze", ["evidence.parquet"], analyzers=ANALYZERS)
     return Run(run)
 
