@@ -36,7 +36,7 @@ ENGLISH = (("Moby-Dick 1", "Call me Ishmael . Some years ago"), ("Moby-Dick 2", 
 
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (1, 2), (1, 4), (3, 4), (12, 12), (2, 18)])
 def test_every_page_picture_fits_the_page_and_is_described(layers: int, heads: int, make_run: MakeRun) -> None:
-    """From 1 to 144 heads, up to 18 a layer: no renderer fails, no picture is over 900 pixels wide, all are described."""
+    """From 1 to 144 heads, up to 18 a layer: each picture is drawn, described, and at most 900 pixels wide."""
     made = make_run(layers, heads)
     sections = [section for _, section in render(made.run, installed(), strict=True, page_only=True)]
     assert sections
