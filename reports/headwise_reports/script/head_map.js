@@ -17,6 +17,7 @@ export class HeadMap {
     this.rows = [...document.querySelectorAll(".head-map tbody tr")].map((row) => [...row.querySelectorAll("td")]);
     this.chosen = this.cells.find((cell) => cell.classList.contains("detailed")) ?? this.cells[0];
     this.#enter(this.chosen);
+    this.#say(this.chosen);
     for (const map of document.querySelectorAll(".head-map")) {
       map.addEventListener("pointerover", (event) => this.#at(event, (cell) => this.#say(cell)));
       map.addEventListener("pointerleave", () => this.#say(this.chosen));
