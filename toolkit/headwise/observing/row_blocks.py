@@ -18,7 +18,7 @@ from headwise.text.tokens import Tokens
 FLOAT_BYTES = 4
 WARM_BYTES = 4 * 2**20
 """Weights of one block where the text is short: small enough for the processor's cache."""
-LEAST_ROWS = 64
+LEAST_ROWS = 32
 """Rows of one block where the text is long and memory allows it: a block reads all keys once, whatever its rows."""
 
 
