@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -96,6 +99,24 @@ def test_no_number_depends_on_the_size_of_blocks(copy: Path, reader_run: Path) -
         pd.testing.assert_frame_equal(
             pd.read_parquet(copy / name), pd.read_parquet(reader_run / name), check_exact=False, rtol=0, atol=1e-6
         )
+
+
+def test_memory_that_runs_short_meanwhile_changes_no_number(
+    copy: Path, reader_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocks of the trained and of the untrained model lie side by side, however much is free when each is cut."""
+    free = itertools.cycle([3_000_000, 500_000, 1_500_000])
+    least = SimpleNamespace(available=0)
+
+    def shrinking() -> SimpleNamespace:
+        least.available = next(free)
+        return least
+
+    monkeypatch.setattr(psutil, "virtual_memory", shrinking)
+    Pipeline.resume(copy).analyze()
+    for name in ("measurements", "evidence"):
+        again, before = (getattr(headwise.open_run(run), name)(reading=None) for run in (copy, reader_run))
+        pd.testing.assert_frame_equal(again, before, atol=1e-6, rtol=1e-6)
 
 
 def test_a_new_analyzer_joins_the_others(copy: Path) -> None:

@@ -22,6 +22,7 @@ import pyarrow as pa
 from headwise import progress
 from headwise import registry as plugins
 from headwise.contracts import Analyzer, PairAnalyzer
+from headwise.device import choose_device
 from headwise.failure import Failure
 from headwise.measuring.chunks import NO_HEADS, Work, analyzers
 from headwise.measuring.measurement_tables import merged
@@ -29,6 +30,7 @@ from headwise.measuring.preparation import Missing, Options, parted
 from headwise.measuring.row_order import Sample
 from headwise.measuring.self_checks import SelfChecks
 from headwise.measuring.spread import Spread, facts_of, failures_of
+from headwise.memory import default_memory
 from headwise.models.opening import weights_sha256
 from headwise.observing.head_groups import groups_of
 from headwise.registry import Offered, Registry
@@ -141,7 +143,7 @@ def _work(
         pad_to=pad_to,
         device=device,
         strict=strict,
-        memory=memory,
+        memory=default_memory(choose_device(device)) if memory is None else memory,
     )
 
 

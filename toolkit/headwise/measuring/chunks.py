@@ -67,8 +67,9 @@ class Work:
     pad_to: int | None
     device: str
     strict: bool
-    memory: int | None
-    """Bytes that the analysis of one block may take; it changes no result."""
+    memory: int
+    """Bytes that the analysis of one block may take; it changes no result. The same for the trained and the untrained
+    model, whose blocks are walked side by side."""
 
     def of(self, group: HeadGroup) -> Work:
         """Return the work on a group of heads."""
