@@ -76,24 +76,13 @@ def head_map(run: Run, heads: Sequence[HeadSummary], detailed: Collection[int]) 
         cell = MapCell(place, str(head.name), head.role, colours[head.role], place in detailed)
         cells.setdefault(head.name.layer, []).append(cell)
     groups: dict[str, list[MapRow]] = {}
-    for number, module, group in _layers(run, list(cells)):
-        groups.setdefault(group, []).append(MapRow(number, module, tuple(cells.get(number, ()))))
+    for layer in run.layers:
+        groups.setdefault(layer.group, []).append(MapRow(layer.number, layer.module, tuple(cells[layer.number])))
     return HeadMap(
         tuple(MapGroup(name, tuple(rows), _columns(max(len(row.cells) for row in rows))) for name, rows in
               groups.items()),
         tuple((role, colour, counts[role]) for role, colour in colours.items()),
     )  # fmt: skip
-
-
-def _layers(run: Run, numbers: Sequence[int]) -> list[tuple[int, str, str]]:
-    """Return number, module and group of each layer; the group is '' where there is one alone."""
-    known = {layer.number: layer for layer in getattr(run, "layers", ())}
-    groups = {layer.group for layer in known.values()}
-    return [
-        (number, known[number].module, known[number].group if len(groups) > 1 else "") if number in known
-        else (number, "", "")
-        for number in numbers
-    ]  # fmt: skip
 
 
 def _columns(count: int) -> tuple[tuple[int, int], ...]:

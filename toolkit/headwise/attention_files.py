@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import reduce
-from operator import or_
+from operator import and_, or_
 from typing import Any
 
 import numpy as np
@@ -37,12 +37,7 @@ def of_heads(heads: Collection[HeadName]) -> ds.Expression:
 
 def all_of(conditions: list[ds.Expression]) -> ds.Expression | None:
     """Return what is true where every condition is; None where there is none."""
-    if not conditions:
-        return None
-    joined = conditions[0]
-    for condition in conditions[1:]:
-        joined = joined & condition
-    return joined
+    return reduce(and_, conditions) if conditions else None
 
 
 def unfolded(table: pa.Table) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
