@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 
@@ -44,18 +44,14 @@ class SeenCall(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionCall:
-    """One call of torch's attention kernel: what it takes to compute its weights."""
+class QueriesAndKeys:
+    """What weights are computed from, whatever lies between: queries and keys of a layer."""
 
     site: CallSite
     query: torch.Tensor
     """(windows, heads, queries, width of a head)."""
     key: torch.Tensor
     """(windows, heads or groups of heads, keys, width of a head)."""
-    mask: torch.Tensor | None
-    """bool (True: may be seen) or float (added to the scores), broadcastable to (windows, heads, queries, keys)."""
-    causal: bool
-    scale: float
 
     @property
     def layer(self) -> str:
@@ -67,6 +63,24 @@ class AttentionCall:
         """Windows, heads, queries, keys."""
         windows, heads, queries, _ = self.query.shape
         return windows, heads, queries, self.key.shape[-2]
+
+    def ready(self, window: int) -> Self:
+        """Return the call with queries and keys of one window ready to be multiplied; it knows no other window."""
+        return replace(
+            self,
+            query=self.query[window].float().expand(self.query.shape),
+            key=ready_key(self.key[window]).expand(self.key.shape),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionCall(QueriesAndKeys):
+    """One call of torch's attention kernel: what it takes to compute its weights."""
+
+    mask: torch.Tensor | None
+    """bool (True: may be seen) or float (added to the scores), broadcastable to (windows, heads, queries, keys)."""
+    causal: bool
+    scale: float
 
     @property
     def sight(self) -> Sight:
@@ -82,14 +96,6 @@ class AttentionCall:
         query = self.query[window, :, rows].float() * self.scale  # (heads, rows, width)
         key = self.key[window, :, : out.shape[-1]]  # (groups, keys, width)
         write_weights(query, key, self.sight.bias(window, rows), visible, out)
-
-    def ready(self, window: int) -> AttentionCall:
-        """Return the call with queries and keys of one window ready to be multiplied; it knows no other window."""
-        return replace(
-            self,
-            query=self.query[window].float().expand(self.query.shape),
-            key=ready_key(self.key[window]).expand(self.key.shape),
-        )
 
 
 def write_weights(

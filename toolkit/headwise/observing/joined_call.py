@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
-from headwise.observing.attention_call import CallSite, ready_key, write_weights
+from headwise.observing.attention_call import QueriesAndKeys, write_weights
 from headwise.observing.sight import Sight
 
 
@@ -27,27 +27,11 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class JoinedCall:
+class JoinedCall(QueriesAndKeys):
     """The rows of all steps of one layer, one after the other."""
 
-    site: CallSite
-    query: torch.Tensor
-    """(windows, heads, rows of all steps, width of a head)."""
-    key: torch.Tensor
-    """(windows, heads or groups of heads, all keys, width of a head)."""
     scale: float
     steps: tuple[Step, ...]
-
-    @property
-    def layer(self) -> str:
-        """The name of the module."""
-        return self.site.name
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Windows, heads, queries, keys."""
-        windows, heads, queries, _ = self.query.shape
-        return windows, heads, queries, self.key.shape[-2]
 
     def visible(self, window: int, rows: slice) -> torch.Tensor:
         """Return what these rows may see, bool (rows, keys)."""
@@ -66,14 +50,6 @@ class JoinedCall:
         query = self.query[window, :, start:stop].float() * self.scale  # (heads, rows, width)
         key = self.key[window, :, : out.shape[-1]]  # (groups, keys, width)
         write_weights(query, key, self._bias(window, start, stop, out), visible, out)
-
-    def ready(self, window: int) -> JoinedCall:
-        """Return the call with queries and keys of one window ready to be multiplied; it knows no other window."""
-        return replace(
-            self,
-            query=self.query[window].float().expand(self.query.shape),
-            key=ready_key(self.key[window]).expand(self.key.shape),
-        )
 
     def _bias(self, window: int, start: int, stop: int, out: torch.Tensor) -> torch.Tensor | None:
         """Return what is added to the scores of these rows, (heads or 1, rows, keys); None: nothing."""

@@ -10,9 +10,8 @@ import torch
 
 from headwise.errors import ObservationError
 from headwise.memory import COPIES, SHARED_HEADS
-from headwise.observing.attention_call import AttentionCall, SeenCall
+from headwise.observing.attention_call import QueriesAndKeys, SeenCall
 from headwise.observing.block import EVEN, Block, HeadName, even_weights
-from headwise.observing.joined_call import JoinedCall
 from headwise.text.tokens import Tokens
 
 FLOAT_BYTES = 4
@@ -104,13 +103,11 @@ class Walk:
         """Return the calls with their queries and keys ready to be multiplied, where that fits in half the memory."""
         needed = 0
         for call in self.calls:
-            if isinstance(call, (AttentionCall, JoinedCall)):
+            if isinstance(call, QueriesAndKeys):
                 needed += FLOAT_BYTES * (call.query[0].numel() + call.key[0].numel())
         if needed > memory // 2:
             return list(self.calls)
-        return [
-            call.ready(self.window) if isinstance(call, (AttentionCall, JoinedCall)) else call for call in self.calls
-        ]
+        return [call.ready(self.window) if isinstance(call, QueriesAndKeys) else call for call in self.calls]
 
     def _fitted(self, tokens: Tokens | None, length: int, what: str, device: torch.device) -> Tokens:
         if tokens is None:
