@@ -24,7 +24,7 @@ from headwise.observing.head_groups import groups_of
 from headwise.observing.reading import ReadableModel, read
 from headwise.run_folder import RunFolder
 from headwise.tables import EDGES, SCHEMA_VERSION
-from headwise.text.token_store import TokenStore
+from headwise.text.token_store import TokenStore, parts_of
 
 PART_EDGES = 2**23
 """Edges of a file, about; documents are never parted."""
@@ -58,7 +58,8 @@ def export_edges(
     heads = sum(len(group.heads) for group in groups_of(folder.manifest))
     names = []
     with progress.task("Exporting edges", total=sum(store.lengths)) as task:
-        for number, part in enumerate(_parts(store, heads * largest)):
+        sizes = {document: store.length(document) * heads * largest for document in store.names}
+        for number, part in enumerate(parts_of(sizes, PART_EDGES)):
             name = f"edges/part-{number:05d}.parquet"
             names.append(name)
             if not (stage.path / name).exists():
@@ -66,20 +67,6 @@ def export_edges(
                     _write_part(path, schema, loaded, store, part, largest, pad_to, memory)
             task.advance(sum(map(store.length, part)))
     return stage, names
-
-
-def _parts(store: TokenStore, edges_a_token: int) -> Iterator[list[str]]:
-    """Gather documents until their edges fill a file."""
-    part: list[str] = []
-    edges = 0
-    for name in store.names:
-        part.append(name)
-        edges += store.length(name) * edges_a_token
-        if edges >= PART_EDGES:
-            yield part
-            part, edges = [], 0
-    if part:
-        yield part
 
 
 def _write_part(

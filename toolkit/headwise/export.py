@@ -24,7 +24,7 @@ from headwise.observing.head_groups import groups_of
 from headwise.observing.reading import ReadableModel, read
 from headwise.run_folder import RunFolder
 from headwise.tables import ATTENTION, SCHEMA_VERSION
-from headwise.text.token_store import TokenStore
+from headwise.text.token_store import TokenStore, parts_of
 
 Keep = Literal["all", "sample", "none"]
 
@@ -97,7 +97,8 @@ def export_attention(
     stage = folder.stage(f"export-{hashlib.sha256(repr(metadata).encode()).hexdigest()[:12]}")
     names = []
     with progress.task("Exporting attention", total=len(kept)) as task:
-        for number, part in enumerate(_parts(wanted, window_weights)):
+        sizes = {document: len(windows) * window_weights for document, windows in wanted.items()}
+        for number, part in enumerate(parts_of(sizes, PART_WEIGHTS)):
             name = f"attention/part-{number:05d}.parquet"
             names.append(name)
             if not (stage.path / name).exists():
@@ -115,20 +116,6 @@ def _metadata(folder: RunFolder, kept: Sequence[tuple[str, int]]) -> dict[str, s
         "headwise.kept_sha256": hashlib.sha256(json.dumps(list(kept)).encode()).hexdigest(),
         "headwise.tokens_sha256": folder.manifest["files"]["tokens.parquet"]["sha256"],
     }
-
-
-def _parts(wanted: Mapping[str, Sequence[int]], window_weights: int) -> Iterator[list[str]]:
-    """Gather documents until their weights fill a file."""
-    part: list[str] = []
-    weights = 0
-    for document, windows in wanted.items():
-        part.append(document)
-        weights += len(windows) * window_weights
-        if weights >= PART_WEIGHTS:
-            yield part
-            part, weights = [], 0
-    if part:
-        yield part
 
 
 def _write_part(

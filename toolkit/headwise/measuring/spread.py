@@ -25,7 +25,7 @@ from headwise.measuring.profile import ProfileSums
 from headwise.measuring.row_gathering import Gathered
 from headwise.registry import Registry
 from headwise.run_folder import writing
-from headwise.text.token_store import TokenStore
+from headwise.text.token_store import TokenStore, parts_of
 
 CHUNK_TOKENS = 16_384
 """Tokens of a chunk, at least; a document is never parted."""
@@ -137,16 +137,11 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 
 def _chunks(work: Work, store: TokenStore) -> Iterator[Chunk]:
-    number, first, tokens = 0, 0, 0
-    waiting: list[str] = []
-    for name in store.names:
-        waiting.append(name)
-        tokens += store.length(name)
-        if tokens >= CHUNK_TOKENS:
-            yield Chunk(work, number, tuple(waiting), first)
-            number, first, tokens, waiting = number + 1, first + tokens, 0, []
-    if waiting:
-        yield Chunk(work, number, tuple(waiting), first)
+    lengths = dict(zip(store.names, store.lengths, strict=True))
+    first = 0
+    for number, documents in enumerate(parts_of(lengths, CHUNK_TOKENS)):
+        yield Chunk(work, number, tuple(documents), first)
+        first += sum(lengths[name] for name in documents)
 
 
 def _readable(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,3 +122,21 @@ def windows(tokens: Tokens, context: int) -> Iterator[Tokens]:
     """
     for first in range(0, len(tokens), context):
         yield tokens[first : first + context]
+
+
+def parts_of(sizes: Mapping[str, int], full: int) -> Iterator[list[str]]:
+    """Gather documents, in order, until their sizes fill a part.
+
+    >>> list(parts_of({"a": 3, "b": 3, "c": 1}, 5))
+    [['a', 'b'], ['c']]
+    """
+    part: list[str] = []
+    size = 0
+    for document, own in sizes.items():
+        part.append(document)
+        size += own
+        if size >= full:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
